@@ -1,0 +1,1 @@
+"""Benchmarks of `qanneal_opt` against tuned baselines: ``python -m benchmarks list``."""

@@ -1,0 +1,1 @@
+"""Compiled baselines that several tasks share; nothing here imports `qanneal_opt`."""

@@ -1,0 +1,1 @@
+"""The tasks, one module each; the registry is this folder (`benchmarks.harness.task_names`)."""

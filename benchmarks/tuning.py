@@ -1,0 +1,43 @@
+"""Successive halving on tuning seeds: how every baseline's setting was chosen."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any, Generic, TypeVar
+
+S = TypeVar("S", bound=Any)  # a frozen dataclass of settings
+
+
+@dataclass(frozen=True)
+class Round(Generic[S]):
+    """One round: `candidates(survivors)` are tried on `seeds`; the best `keep` survive."""
+
+    candidates: Callable[[Sequence[S]], Sequence[S]]
+    seeds: Sequence[int]
+    keep: int
+
+
+def search(
+    rounds: Sequence[Round[S]], evaluate: Callable[[S, int], dict[str, float]], key: Callable[[dict[str, float]], float]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each setting tried; the last row repeats the winner with `chosen` true.
+
+    `evaluate(setting, seed)` returns numbers, which are averaged over the seeds of a round; `key` of the averages
+    is minimised.
+    """
+    survivors: Sequence[S] = ()
+    rows: list[tuple[dict[str, float], S]] = []
+    for number, stage in enumerate(rounds, 1):
+        rows = []
+        for setting in dict.fromkeys(stage.candidates(survivors)):
+            begun = time.process_time()
+            results = [evaluate(setting, seed) for seed in stage.seeds]
+            means = {name: fmean(float(result[name]) for result in results) for name in results[0]}
+            means["cpu_s"] = (time.process_time() - begun) / len(results)
+            rows.append((means, setting))
+            yield {"round": number, "seeds": len(stage.seeds), **asdict(setting), **means, "chosen": False}
+        rows.sort(key=lambda row: key(row[0]))
+        survivors = [setting for _, setting in rows[: stage.keep]]
+    means, setting = rows[0]
+    yield {"round": len(rounds), "seeds": len(rounds[-1].seeds), **asdict(setting), **means, "chosen": True}

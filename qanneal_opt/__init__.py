@@ -1,0 +1,30 @@
+"""A PyTorch optimizer that alternates gradient steps with annealing steps on discrete weights."""
+
+from qanneal_opt import losses, samplers
+from qanneal_opt.encoding import Levels, Mask, Window
+from qanneal_opt.objective import Objective
+from qanneal_opt.optimizer import AnnealingOptimizer
+from qanneal_opt.qubo import Affine, QuadraticModel, Qubo
+from qanneal_opt.schedule import Every, OnPlateau
+from qanneal_opt.steps import DirectStep, QuboStep
+from qanneal_opt.telemetry import AnnealRecord
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Affine",
+    "AnnealRecord",
+    "AnnealingOptimizer",
+    "DirectStep",
+    "Every",
+    "Levels",
+    "Mask",
+    "Objective",
+    "OnPlateau",
+    "QuadraticModel",
+    "Qubo",
+    "QuboStep",
+    "Window",
+    "losses",
+    "samplers",
+]

@@ -1,0 +1,299 @@
+"""Discrete weights: each one of a few levels times a scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qanneal_opt.encoding.base import CHUNK, Encoded, gumbel, keep_best
+from qanneal_opt.moves import Moves
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Discrete weights: ``w = values[code] * scale``, with one scale a row, one a tensor, or a fixed one.
+
+    Until the first annealing step the base optimizer trains a latent copy of the weights straight-through
+    (Courbariaux et al., 2015), and codes and scales follow it: the scale is the least-squares one, for
+    binary weights the row's mean absolute latent (Rastegari et al., 2016). From then on the codes belong to
+    annealing, and a scale that is not fixed gets gradient steps by the chain rule.
+
+    Args:
+        values: at least two different finite numbers, at most 256; kept in ascending order.
+        scale: ``"row"`` (one for each index of the first dimension; ``"tensor"`` for parameters with fewer
+            than two), ``"tensor"``, or a positive tensor that broadcasts to the parameter and stays fixed.
+
+    Raises:
+        ValueError: on too few, too many, equal or non-finite values, or a scale that is none of the above.
+
+    >>> Levels.ternary().values
+    (-1.0, 0.0, 1.0)
+    """
+
+    values: tuple[float, ...]
+    scale: str | Tensor = field(default="row", kw_only=True)
+
+    def __post_init__(self) -> None:
+        values = tuple(sorted(float(value) for value in self.values))
+        if not 2 <= len(values) <= 256 or len(set(values)) < len(values) or not all(map(math.isfinite, values)):
+            raise ValueError(f"Invalid values: {self.values}; 2 to 256 different finite numbers are needed")
+        if isinstance(self.scale, Tensor):
+            if not bool((torch.isfinite(self.scale) & (self.scale > 0)).all()):
+                raise ValueError(f"Invalid scale: {self.scale}; a fixed scale has to be positive and finite")
+        elif self.scale not in ("row", "tensor"):
+            raise ValueError(f'Invalid scale: {self.scale!r}; "row", "tensor" or a positive tensor is needed')
+        object.__setattr__(self, "values", values)
+
+    @staticmethod
+    def binary(*, scale: str | Tensor = "row") -> Levels:
+        """Levels -1 and 1."""
+        return Levels((-1.0, 1.0), scale=scale)
+
+    @staticmethod
+    def ternary(*, scale: str | Tensor = "row") -> Levels:
+        """Levels -1, 0 and 1."""
+        return Levels((-1.0, 0.0, 1.0), scale=scale)
+
+    @staticmethod
+    def uniform(bits: int, *, scale: str | Tensor = "row") -> Levels:
+        """The integers of ``bits`` bits in two's complement, 0 among them; -1 and 1 for one bit."""
+        if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
+            raise ValueError(f"Invalid bits: {bits}; an int from 1 to 8 is needed")
+        if bits == 1:
+            return Levels.binary(scale=scale)
+        return Levels(tuple(float(k) for k in range(-(2 ** (bits - 1)), 2 ** (bits - 1))), scale=scale)
+
+    def attach(self, param: Tensor, owner: int) -> EncodedLevels:
+        """Snap ``param`` to the levels and give its state."""
+        return EncodedLevels(self, param, owner)
+
+    def spec(self) -> dict[str, Any]:
+        """Give the values and the kind of scale."""
+        kind = self.scale if isinstance(self.scale, str) else "fixed"
+        return {"kind": "levels", "values": list(self.values), "scale": kind}
+
+
+class EncodedLevels(Encoded):
+    """A parameter's codes, scale and, until annealing takes the codes over, latent weights.
+
+    Attributes:
+        levels: ``(L,)`` the values, in the parameter's dtype.
+        codes: of the parameter's shape, uint8.
+        scale: broadcasts to the parameter: ``(rows, 1, ...)``, ``()`` or as it was fixed.
+        latent: of the parameter's shape, or None once the codes belong to annealing.
+        learns_scale: whether the scale is trained.
+    """
+
+    latent: Tensor | None
+
+    def __init__(self, encoding: Levels, param: Tensor, owner: int) -> None:
+        super().__init__(param, owner)
+        weights = param.detach()
+        if not weights.is_floating_point():
+            raise TypeError(f"Invalid params: {weights.dtype}; Levels need floating-point parameters")
+        if weights.numel() == 0 or not bool(torch.isfinite(weights).all()):
+            raise ValueError(f"Invalid params: shape {tuple(weights.shape)}; Levels need finite weights, at least one")
+        self.levels = torch.tensor(encoding.values, dtype=weights.dtype, device=weights.device)  # (L,)
+        self._between = (self.levels[1:] + self.levels[:-1]) / 2  # (L - 1,)
+        self.learns_scale = isinstance(encoding.scale, str)
+        self._dims: tuple[int, ...] = tuple(range(weights.ndim))  # what one scale extends over
+        if encoding.scale == "row" and weights.ndim > 1:
+            self._dims = self._dims[1:]
+        if isinstance(encoding.scale, Tensor):
+            self.scale = encoding.scale.detach().to(weights, copy=True)
+            if torch.broadcast_shapes(self.scale.shape, weights.shape) != weights.shape:
+                raise ValueError(
+                    f"Invalid scale: shape {tuple(self.scale.shape)}; it has to broadcast to {tuple(weights.shape)}"
+                )
+        else:
+            self.scale = self._first_scale(weights)
+        self.codes = self._nearest(weights)  # uint8, the parameter's shape
+        self.latent = weights.clone()
+        self.write()
+
+    @property
+    def weights(self) -> Tensor:
+        """``levels[codes] * scale``, of the parameter's shape and dtype."""
+        return self.signs * self.scale
+
+    @property
+    def signs(self) -> Tensor:
+        """``levels[codes]``, of the parameter's shape and dtype."""
+        return self.levels[self.codes.int()]
+
+    def write(self) -> None:
+        """Write codes and scale into the parameter."""
+        with torch.no_grad():
+            self.param.copy_(self.weights)
+        self._written = self.param._version
+
+    def adopt(self) -> None:
+        """Snap anew if somebody else wrote the parameter, such as ``model.load_state_dict``."""
+        if self.param._version == self._written or torch.equal(self.param, self.weights):
+            return
+        weights = self.param.detach().clone()
+        if self.learns_scale:
+            self.scale = self._first_scale(weights)
+        self.codes = self._nearest(weights)
+        if self.latent is not None:
+            self.latent = weights
+        self.write()
+
+    def sum_rows(self, values: Tensor) -> Tensor:
+        """Sum ``values`` (the parameter's shape) over the weights of each scale: the scale's shape."""
+        return values.sum(self._dims, keepdim=values.ndim > len(self._dims)) if self._dims else values.clone()
+
+    def scale_gradient(self, gradient: Tensor) -> Tensor:
+        """Give d loss / d scale from d loss / d weight by the chain rule."""
+        return self.sum_rows(self.signs * gradient)
+
+    def set_scale(self, scale: Tensor) -> None:
+        """Take a trained scale; where a step would have left the positive numbers, half the old one."""
+        self.scale = torch.where(scale > 0, scale, self.scale / 2)
+        self.write()
+
+    def begin(self) -> bool:
+        """Hand the codes over to annealing; the weights stay."""
+        self.adopt()
+        self.latent = None
+        return False
+
+    def before_base(self) -> None:
+        """Let the base optimizer see the latent weights."""
+        self.adopt()
+        if self.latent is not None:
+            with torch.no_grad():
+                self.param.copy_(self.latent)
+
+    def after_base(self) -> None:
+        """Keep the trained latent weights, and snap the parameter to the levels."""
+        if self.latent is not None:
+            self.latent.copy_(self.param.detach())
+            self._follow(self.latent)
+            self.write()
+
+    def propose(
+        self,
+        gradient: Tensor,
+        count: int,
+        temperature: float,
+        generator: torch.Generator,
+        allowed: Tensor | None = None,
+    ) -> tuple[Moves, Tensor]:
+        """Rank each weight's best alternative level; with more than three levels, its two neighbours."""
+        kept_index, kept_target, kept_score = [], [], []
+        codes, weights, gradient = self.codes.flatten(), self.param.detach().flatten(), gradient.flatten()
+        scales = self.scale.expand(self.param.shape).reshape(-1)
+        for at in range(0, len(codes), CHUNK):
+            part = slice(at, at + CHUNK)
+            target = self._alternatives(codes[part])  # (A, n)
+            displacement = self.levels[target] * scales[part] - weights[part]
+            score = gradient[part] * displacement  # (A, n)
+            if temperature > 0:
+                score = score - temperature * gumbel(tuple(score.shape), generator, score.device)
+            score, which = torch.where(displacement == 0, math.inf, score).min(0)
+            if allowed is not None:
+                score = torch.where(allowed.flatten()[part], score, math.inf)
+            best = keep_best(score, count)
+            kept_index.append(best + at)
+            kept_target.append(target[which[best], best])
+            kept_score.append(score[best])
+        score = torch.cat(kept_score)
+        best = keep_best(score, count)
+        index, target = torch.cat(kept_index)[best], torch.cat(kept_target)[best]
+        return self._moves(index, target), score[best].double().cpu()
+
+    def sweep(self, generator: torch.Generator) -> Moves:
+        """Give each weight, in random order, another level at random."""
+        n, count = self.codes.numel(), len(self.levels)
+        index = torch.randperm(n, generator=generator)
+        shift = torch.randint(1, count, (n,), generator=generator)
+        index, shift = index.to(self.codes.device), shift.to(self.codes.device)
+        return self._moves(index, (self.codes.flatten()[index].long() + shift) % count)
+
+    def commit(self, moves: Moves) -> None:
+        """Write new codes and weights."""
+        index = moves.index.to(self.codes.device)
+        target = moves.target.to(self.codes.device)
+        self.codes.put_(index, target.to(torch.uint8))
+        with torch.no_grad():
+            self.param.put_(index, self._values(index, target))
+        self._written = self.param._version
+
+    def set_codes(self, codes: Tensor) -> None:
+        """Take all codes at once, of the parameter's shape."""
+        self.codes.copy_(codes.view_as(self.codes))
+        self.write()
+
+    def codes_at(self, index: Tensor) -> Tensor:
+        """Give the codes of the weights ``index``, int64."""
+        return self.codes.take(index).long()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Codes, scale and latent weights (the weights themselves once there are none)."""
+        latent = self.param.detach() if self.latent is None else self.latent
+        return {"codes": self.codes, "scale": self.scale, "latent": latent}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take codes, scale and latent weights, and write the weights."""
+        self.codes = tensors["codes"].to(self.codes, copy=True)
+        self.scale = tensors["scale"].to(self.scale, copy=True)
+        self.latent = tensors["latent"].to(self.param.detach(), copy=True)
+        self.write()
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Codes and scale, copied."""
+        return {"codes": self.codes.clone(), "scale": self.scale.clone()}
+
+    def restore(self, snapshot: dict[str, Tensor]) -> None:
+        """Take a snapshot's codes and scale, and write the weights."""
+        self.codes, self.scale = snapshot["codes"].clone(), snapshot["scale"].clone()
+        self.write()
+
+    def _values(self, index: Tensor, target: Tensor) -> Tensor:
+        return self.levels[target] * self.scale.expand(self.param.shape).reshape(-1)[index]
+
+    def _moves(self, index: Tensor, target: Tensor) -> Moves:
+        value = self._values(index, target)
+        displacement = value - self.param.detach().flatten()[index]
+        owner = torch.full((len(index),), self.owner, dtype=torch.int64)
+        start = torch.arange(len(index) + 1)
+        return Moves(owner, index.cpu(), displacement.cpu(), value.cpu(), target.cpu(), start)
+
+    def _alternatives(self, codes: Tensor) -> Tensor:
+        """``(A, n)`` int64: the codes that each weight may move to; its own where there is no neighbour."""
+        codes, count = codes.long(), len(self.levels)
+        if count <= 3:
+            return torch.stack([(codes + shift) % count for shift in range(1, count)])
+        return torch.stack([(codes - 1).clamp(min=0), (codes + 1).clamp(max=count - 1)])
+
+    def _nearest(self, weights: Tensor) -> Tensor:
+        return torch.bucketize(weights / self.scale, self._between, right=True).to(torch.uint8)
+
+    def _follow(self, weights: Tensor) -> None:
+        """Codes nearest to ``weights``, then the least-squares scale of those codes (one Lloyd step)."""
+        self.codes = self._nearest(weights)
+        if self.learns_scale:
+            signs = self.signs
+            scale = self.sum_rows(weights * signs) / self.sum_rows(signs * signs)
+            self.scale = torch.where(scale > 0, scale, self.scale)  # NaN where all levels are 0: as it was
+
+    def _first_scale(self, weights: Tensor) -> Tensor:
+        """The best of a few starts of Lloyd's algorithm, for each scale by its squared error."""
+        rows = weights.abs().amax(self._dims, keepdim=weights.ndim > len(self._dims)) if self._dims else weights.abs()
+        widest = torch.where(rows > 0, rows, torch.ones_like(rows)) / self.levels.abs().max()
+        best, least = widest, torch.full_like(widest, math.inf)
+        for fraction in (1.0, 0.85, 0.7, 0.55, 0.4, 0.25):
+            self.scale = widest * fraction
+            for _ in range(4):
+                self._follow(weights)
+            self.codes = self._nearest(weights)
+            error = self.sum_rows((weights - self.weights).square())
+            best = torch.where(error < least, self.scale, best)
+            least = torch.minimum(error, least)
+        return best

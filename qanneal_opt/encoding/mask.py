@@ -1,0 +1,162 @@
+"""Keep or drop: a fixed fraction of the weights is kept, the others are exactly zero."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qanneal_opt.encoding.base import Encoded, gumbel, keep_best
+from qanneal_opt.moves import Moves
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Keep ``density`` of a parameter's weights and drop the others to exactly zero.
+
+    Nothing is dropped before the first annealing step, which drops the smallest magnitudes; from then on
+    a move swaps a kept weight for a dropped one, so the number kept never changes. A dropped weight's last
+    value is kept aside, and a swap brings it back.
+
+    Args:
+        density: the fraction kept, in (0, 1]; the number kept is rounded, and at least 1.
+
+    Raises:
+        ValueError: if ``density`` is outside (0, 1].
+
+    >>> Mask(0.25).kept(64)
+    16
+    """
+
+    density: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.density <= 1.0:
+            raise ValueError(f"Invalid density: {self.density}; a number in (0, 1] is needed")
+
+    def kept(self, count: int) -> int:
+        """How many of ``count`` weights are kept."""
+        return max(1, round(self.density * count))
+
+    def attach(self, param: Tensor, owner: int) -> EncodedMask:
+        """Give the state of ``param``, with nothing dropped yet."""
+        return EncodedMask(self, param, owner)
+
+    def spec(self) -> dict[str, Any]:
+        """Give the density."""
+        return {"kind": "mask", "density": self.density}
+
+
+class EncodedMask(Encoded):
+    """A parameter's mask, and the last values of its dropped weights.
+
+    Attributes:
+        mask: bool, of the parameter's shape; all True until annealing begins.
+        aside: of the parameter's shape: a dropped weight's last value, 0 elsewhere.
+    """
+
+    def __init__(self, encoding: Mask, param: Tensor, owner: int) -> None:
+        super().__init__(param, owner)
+        if not param.is_floating_point() or param.numel() == 0:
+            raise ValueError(f"Invalid params: {param.dtype}, shape {tuple(param.shape)}; Mask needs floating weights")
+        self._kept = encoding.kept(param.numel())
+        self.mask = torch.ones_like(param, dtype=torch.bool)
+        self.aside = torch.zeros_like(param.detach())
+
+    @property
+    def dropped(self) -> bool:
+        """Whether anything was dropped yet."""
+        return not bool(self.mask.all())
+
+    def begin(self) -> bool:
+        """Drop the smallest magnitudes, the first time."""
+        if self.dropped or self._kept == self.mask.numel():
+            return False
+        order = self.param.detach().abs().flatten().argsort(descending=True, stable=True)
+        self.mask.put_(order[self._kept :], torch.zeros_like(order[self._kept :], dtype=torch.bool))
+        with torch.no_grad():
+            self.aside.copy_(self.param.detach().masked_fill(self.mask, 0.0))
+            self.param.masked_fill_(~self.mask, 0.0)
+        return True
+
+    def after_base(self) -> None:
+        """Keep dropped weights at exactly zero."""
+        with torch.no_grad():
+            self.param.masked_fill_(~self.mask, 0.0)
+
+    def propose(
+        self,
+        gradient: Tensor,
+        count: int,
+        temperature: float,
+        generator: torch.Generator,
+        allowed: Tensor | None = None,
+    ) -> tuple[Moves, Tensor]:
+        """Pair the best weights to drop with the best to bring back, by rank."""
+        change = (gradient * torch.where(self.mask, -self.param.detach(), self.aside)).flatten()
+        if temperature > 0:
+            change = change - temperature * gumbel(tuple(change.shape), generator, change.device)
+        if allowed is not None:
+            change = torch.where(allowed.flatten(), change, math.inf)
+        mask = self.mask.flatten()
+        out = keep_best(torch.where(mask, change, math.inf), count)
+        back = keep_best(torch.where(mask, math.inf, change), count)
+        pairs = min(len(out), len(back))
+        out, back = out[:pairs], back[:pairs]
+        return self._swaps(out, back), (change[out] + change[back]).double().cpu()
+
+    def sweep(self, generator: torch.Generator) -> Moves:
+        """Pair kept and dropped weights at random, each at most once."""
+        order = torch.randperm(self.mask.numel(), generator=generator).to(self.mask.device)
+        kept = self.mask.flatten()[order]
+        out, back = order[kept], order[~kept]
+        pairs = min(len(out), len(back))
+        return self._swaps(out[:pairs], back[:pairs])
+
+    def commit(self, moves: Moves) -> None:
+        """Drop weights to zero, their values kept aside, and bring others back."""
+        index = moves.index.to(self.mask.device)
+        keep = moves.target.to(self.mask.device).bool()
+        out, back = index[~keep], index[keep]
+        with torch.no_grad():
+            self.aside.put_(out, self.param.take(out))
+            self.param.put_(out, torch.zeros_like(out, dtype=self.param.dtype))
+            self.param.put_(back, self.aside.take(back))
+        self.aside.put_(back, torch.zeros_like(back, dtype=self.aside.dtype))
+        self.mask.put_(index, keep)
+
+    def codes_at(self, index: Tensor) -> Tensor:
+        """Give 1 for a kept weight, 0 for a dropped one, at ``index``, int64."""
+        return self.mask.take(index).long()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The mask and the values kept aside."""
+        return {"mask": self.mask, "aside": self.aside}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take the mask and the values kept aside, and drop what is masked."""
+        self.mask = tensors["mask"].to(self.mask, copy=True)
+        self.aside = tensors["aside"].to(self.aside, copy=True)
+        self.after_base()
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Weights, mask and values kept aside, copied."""
+        return {"weights": self.param.detach().clone(), "mask": self.mask.clone(), "aside": self.aside.clone()}
+
+    def restore(self, snapshot: dict[str, Tensor]) -> None:
+        """Write a snapshot's weights, mask and values kept aside."""
+        self.mask, self.aside = snapshot["mask"].clone(), snapshot["aside"].clone()
+        with torch.no_grad():
+            self.param.copy_(snapshot["weights"])
+
+    def _swaps(self, out: Tensor, back: Tensor) -> Moves:
+        index = torch.stack([out, back], dim=1).flatten()  # (2 m,) drop, keep, drop, keep, ...
+        value = torch.stack([torch.zeros_like(self.aside.flatten()[out]), self.aside.flatten()[back]], dim=1).flatten()
+        displacement = value - self.param.detach().flatten()[index]
+        owner = torch.full((len(index),), self.owner, dtype=torch.int64)
+        target = torch.tensor([0, 1]).repeat(len(out))
+        start = 2 * torch.arange(len(out) + 1)
+        return Moves(owner, index.cpu(), displacement.cpu(), value.cpu(), target, start)

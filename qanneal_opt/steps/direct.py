@@ -1,0 +1,113 @@
+"""Simulated annealing of discrete weights on the true objective, in turn with gradient refits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from qanneal_opt.encoding.window import EncodedWindow
+from qanneal_opt.objective import Objective
+from qanneal_opt.schedule import Cooling
+from qanneal_opt.steps.evaluator import Evaluator
+from qanneal_opt.telemetry import AnnealRecord
+from qanneal_opt.view import View
+
+
+class DirectStep:
+    r"""One round of simulated annealing of discrete weights on the true objective.
+
+    A round proposes the moves with the smallest scores
+
+    .. math:: s_k = g_k d_k - T\,\mathrm{Gumbel}_k
+
+    (g the gradient, d the displacement that move k makes), evaluates each exactly on all the data, accepts
+    it if the objective falls or with probability :math:`\exp(-\Delta J / T)`, and then trains scales and
+    continuous parameters for ``refit`` full-batch steps. It is an optimiser, not an exact sampler: gradient
+    ranking is not symmetric. Stacks of Linear layers with common activations and losses are evaluated
+    incrementally by compiled code, any other model by full forward passes.
+
+    Args:
+        proposals: gradient-ranked moves a round; 5 to 10% of the weights work well.
+        sweeps: uniform sweeps over all weights a round, after the proposals.
+        temperature: first and last, falling geometrically over the schedule's span; without a span, over
+            this call's proposals and sweeps. 0.0 accepts only what lowers the objective.
+        temperature_unit: ``"relative"`` to the objective when annealing began, or ``"absolute"``.
+        refit: full-batch Adam steps (lr 5e-3, betas .9, .99) on scales and continuous parameters after a
+            round; undone at T = 0 if they raise the objective.
+        smoothing: label smoothing of the judged cross-entropy.
+
+    Raises:
+        ValueError: if a number is outside its range; when called, on groups with a :class:`Window`.
+    """
+
+    name = "direct"
+
+    def __init__(
+        self,
+        *,
+        proposals: int = 48,
+        sweeps: int = 0,
+        temperature: float | tuple[float, float] = (0.1, 0.005),
+        temperature_unit: str = "relative",
+        refit: int = 10,
+        smoothing: float = 0.0,
+    ) -> None:
+        for name, count in (("proposals", proposals), ("sweeps", sweeps), ("refit", refit)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise ValueError(f"Invalid {name}: {count}; an int of at least 0 is needed")
+        if proposals == 0 and sweeps == 0:
+            raise ValueError("Invalid proposals: 0; with sweeps=0 there would be nothing to do")
+        if not 0.0 <= smoothing < 1.0:
+            raise ValueError(f"Invalid smoothing: {smoothing}; a number in [0, 1) is needed")
+        self.proposals = proposals
+        self.sweeps = sweeps
+        self.cooling = Cooling.of(temperature, temperature_unit)
+        self.refit = refit
+        self.smoothing = smoothing
+
+    def __call__(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
+        """Anneal for one round."""
+        if any(isinstance(encoded, EncodedWindow) for encoded in view.encoded):
+            raise ValueError("Invalid encoding: Window; DirectStep moves Levels and Mask groups, QuboStep all three")
+        evaluator = Evaluator(view, objective.smoothed(self.smoothing))
+        before, loss = view.begin(evaluator.value)
+        rounds = self.proposals + self.sweeps  # over which T falls, where the call is a span of its own
+        heat = [view.temperature(self.cooling, k, rounds) for k in range(rounds)]
+        if heat[0] > 0:
+            view.consider(loss)
+        judged = accepted = moved = 0
+        if self.proposals:
+            moves = view.propose(evaluator.gradients(), self.proposals, heat[0], generator)
+            uniforms = torch.rand(len(moves), generator=generator, dtype=torch.float64)
+            taken = evaluator.metropolis(moves, torch.tensor(heat[: len(moves)], dtype=torch.float64), uniforms)
+            judged, accepted = len(moves), int(taken.sum())
+            moved = int(moves.start.diff()[taken].sum())
+        if self.sweeps:
+            swept, kept = evaluator.sweep(heat[self.proposals :], generator)
+            judged, accepted, moved = judged + swept, accepted + kept, moved + kept
+        annealed = evaluator.loss
+        after = evaluator.refit(self.refit, heat[-1])
+        if heat[-1] > 0:
+            view.consider(after)
+        return AnnealRecord(
+            step=view.step,
+            strategy=self.name,
+            variables=sum(encoded.param.numel() for encoded in view.encoded),
+            candidates=judged,
+            predicted=annealed - loss,  # every candidate is evaluated exactly: nothing is foreseen but the truth
+            actual=annealed - loss,
+            accepted=accepted,
+            moved=moved,
+            loss_before=before,
+            loss_after=after,
+            seconds=dict(evaluator.seconds),
+            temperature=heat[-1],
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing has to survive a resume."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take back."""

@@ -1,0 +1,185 @@
+"""What steps ask of the judged objective at the present weights, for any model and any loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from qanneal_opt.curvature import ggn, hessian
+from qanneal_opt.moves import Moves
+from qanneal_opt.objective import Objective
+from qanneal_opt.qubo import Affine, QuadraticModel, Qubo
+from qanneal_opt.subset import Subset
+from qanneal_opt.view import Best, Fallback, View
+
+CURVATURES = {"ggn": ggn, "hessian": hessian}
+
+
+class Evaluator:
+    """The judged objective ``f(w) + l0 * #{nonzero encoded weights}``, and moves of weights under it.
+
+    This is the general path: exact for every model and loss, a forward pass over all the data for each
+    trial. :class:`~qanneal_opt.steps.compiled.CompiledEvaluator` does the same incrementally for stacks of
+    Linear layers.
+
+    Args:
+        view: the weights under annealing.
+        objective: frozen by the caller.
+        l0: the price of a nonzero encoded weight, in units of the objective.
+    """
+
+    def __init__(self, view: View, objective: Objective, l0: float = 0.0) -> None:
+        self.view = view
+        self.objective = objective
+        self.l0 = l0
+        self.loss = math.nan
+        self.seconds = {"model": 0.0, "sample": 0.0, "judge": 0.0}
+
+    @contextmanager
+    def clock(self, phase: str) -> Iterator[None]:
+        """Add the block's wall-clock to a phase of the record."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] += perf_counter() - start
+
+    def value(self) -> float:
+        """Evaluate the judged objective at the present weights, and take it as the present loss."""
+        self.loss = float(self.objective()) + self._price()
+        return self.loss
+
+    def gradients(self) -> list[Tensor]:
+        """Give the objective's gradient for each encoded parameter, without the l0 term.
+
+        Raises:
+            Fallback: if it is not finite.
+        """
+        with self.clock("model"):
+            _, grads = self.objective.gradient([encoded.param for encoded in self.view.encoded])
+        _finite(grads, "gradient of the objective")
+        return grads
+
+    def losses(self, candidates: Sequence[Moves]) -> list[float]:
+        """Give the judged objective after each candidate set of moves; the weights stay as they are."""
+        values = []
+        with self.clock("judge"):
+            for moves in candidates:
+                with self.view.trying(moves):
+                    values.append(float(self.objective()) + self._price())
+        return values
+
+    def take(self, moves: Moves, loss: float) -> None:
+        """Make moves whose loss is known."""
+        self.view.apply(moves)
+        self.loss = loss
+
+    def qubo(self, moves: Moves, affine: Affine, curvature: str) -> Qubo:
+        """Build the quadratic model over the weights that ``moves`` change, in bits.
+
+        Raises:
+            Fallback: if gradient or curvature is not finite.
+        """
+        encoded = self.view.encoded
+        grads = self.gradients()
+        with self.clock("model"):
+            subset = Subset(tuple(e.param for e in encoded), moves.owner, moves.index)
+            try:
+                matrix = CURVATURES[curvature](self.objective, subset)
+                model = QuadraticModel(subset.gather(grads).cpu(), matrix.cpu())
+            except ValueError as error:
+                raise Fallback(str(error)) from error
+            weights = subset.gather([e.param.detach() for e in encoded]).cpu() if self.l0 else None
+            return model.encode(affine, weights=weights, l0=self.l0)
+
+    def metropolis(self, moves: Moves, temperatures: Tensor, uniforms: Tensor) -> Tensor:
+        """Judge moves one after the other at their temperatures ``(m,)``, and make those that are accepted.
+
+        Returns:
+            ``(m,)`` bool: which were accepted.
+        """
+        accepted = torch.zeros(len(moves), dtype=torch.bool)
+        with self.clock("judge"):
+            for place in range(len(moves)):
+                move = moves.select(torch.tensor([place]))
+                back = self.view.apply(move)
+                kept = False
+                try:
+                    loss = float(self.objective()) + self._price()
+                    kept = _accepts(loss - self.loss, float(temperatures[place]), float(uniforms[place]))
+                finally:
+                    if not kept:
+                        self.view.apply(back)
+                if kept:
+                    self.loss = loss
+                accepted[place] = kept
+        return accepted
+
+    def sweep(self, temperatures: Sequence[float], generator: torch.Generator) -> tuple[int, int]:
+        """Sweep over all weights in random order, once for each temperature; keep the best state seen.
+
+        Returns:
+            How many moves were judged, and how many accepted.
+        """
+        judged = accepted = 0
+        for temperature in temperatures:
+            moves = self.view.sweep(generator)
+            uniforms = torch.rand(len(moves), generator=generator, dtype=torch.float64)
+            accepted += int(self.metropolis(moves, torch.full((len(moves),), temperature), uniforms).sum())
+            judged += len(moves)
+            if temperature > 0:
+                self.view.consider(self.loss)
+        return judged, accepted
+
+    def refit(self, steps: int, temperature: float) -> float:
+        """Train continuous parameters and scales by full-batch steps; undone at T = 0 if that raises the objective.
+
+        Returns:
+            The judged objective afterwards.
+        """
+        view = self.view
+        if steps == 0 or not (view.trained or view.scaled):
+            return self.loss
+        before, undo = self.loss, Best()
+        state = View(view.encoded, view.continuous, best=undo)
+        state.consider(before)
+        with self.clock("model"):
+            after = self._train(steps)
+        if not math.isfinite(after) or (temperature == 0 and after > before):
+            view.restore(undo)
+            after = before
+        self.loss = after
+        return after
+
+    def _train(self, steps: int) -> float:
+        trained, scaled = self.view.trained, self.view.scaled
+        for _ in range(steps):
+            _, grads = self.objective.gradient([*trained, *(encoded.param for encoded in scaled)])
+            if not _all_finite(grads):
+                return math.nan
+            pairs = zip(scaled, grads[len(trained) :], strict=True)
+            self.view.train(grads[: len(trained)], [e.scale_gradient(grad) for e, grad in pairs])
+        return float(self.objective()) + self._price()
+
+    def _price(self) -> float:
+        return self.l0 * self.view.nonzero() if self.l0 else 0.0
+
+
+def _accepts(change: float, temperature: float, uniform: float) -> bool:
+    if not math.isfinite(change):
+        return False
+    return change < 0 or (temperature > 0 and uniform < math.exp(-change / temperature))
+
+
+def _all_finite(grads: Sequence[Tensor]) -> bool:
+    return bool(torch.stack([norm.cpu() for norm in torch._foreach_norm(list(grads))]).isfinite().all())
+
+
+def _finite(grads: Sequence[Tensor], what: str) -> None:
+    if not _all_finite(grads):
+        raise Fallback(f"the {what} is not finite")

@@ -1,0 +1,88 @@
+"""What an annealing step did and what it cost, as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class AnnealRecord:
+    """One annealing step; ``dataclasses.asdict`` of it goes straight to JSON.
+
+    Attributes:
+        step: completed optimizer steps before it.
+        strategy: the step's name.
+        variables: binary variables over which it searched.
+        candidates: candidates judged by the true objective.
+        predicted: change of the objective that the surrogate foresaw for what was accepted.
+        actual: change of the objective by what was accepted, before the refit.
+        accepted: candidates accepted.
+        moved: weights that were changed by them.
+        loss_before: the judged objective before.
+        loss_after: the judged objective after, refit included.
+        seconds: wall-clock by phase: ``model`` (gradients, curvature, refit), ``sample``, ``judge``.
+        sampler: name of the sampler, empty where there is none.
+        sampler_info: what the sampler tells of its last call.
+        temperature: the last one used, in units of the objective.
+        fallback: why nothing was annealed, empty where something was.
+    """
+
+    step: int
+    strategy: str
+    variables: int = 0
+    candidates: int = 0
+    predicted: float = 0.0
+    actual: float = 0.0
+    accepted: int = 0
+    moved: int = 0
+    loss_before: float | None = None
+    loss_after: float | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: {"model": 0.0, "sample": 0.0, "judge": 0.0})
+    sampler: str = ""
+    sampler_info: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 0.0
+    fallback: str = ""
+
+
+# What a summary adds up over all annealing steps; kept as plain numbers in param_groups, under these names.
+TOTALS = ("calls", "candidates", "accepted", "moved", "fallbacks", "gain", "model", "sample", "judge")
+
+
+def add_up(totals: dict[str, Any], record: AnnealRecord) -> None:
+    """Add a record to the running totals of :data:`TOTALS`."""
+    new = {
+        "calls": 1,
+        "candidates": record.candidates,
+        "accepted": record.accepted,
+        "moved": record.moved,
+        "fallbacks": int(bool(record.fallback)),
+        "gain": (record.loss_before or 0.0) - (record.loss_after or 0.0),
+        **{phase: record.seconds.get(phase, 0.0) for phase in ("model", "sample", "judge")},
+    }
+    for name in TOTALS:
+        key = f"anneal_{name}"
+        totals[key] = totals.get(key, 0) + new[name]
+
+
+def summarize(totals: Mapping[str, Any], last: AnnealRecord | None) -> str:
+    """Give a short table of what annealing did, what it cost and what it was worth."""
+    numbers = {name: totals.get(f"anneal_{name}", 0) for name in TOTALS}
+    if not numbers["calls"]:
+        return "no annealing step yet"
+    phases = [numbers[phase] for phase in ("model", "sample", "judge")]
+    rows = [
+        ("annealing steps", f"{numbers['calls']}" + (f" ({numbers['fallbacks']} fell back)" * bool(numbers["fallbacks"]))),
+        ("candidates judged", f"{numbers['candidates']}, {numbers['accepted']} accepted"),
+        ("weights moved", f"{numbers['moved']}"),
+        ("objective within annealing", f"{-numbers['gain']:+.4g} in all"),
+        ("seconds", "{:.2f} (model {:.2f}, sample {:.2f}, judge {:.2f})".format(sum(phases), *phases)),
+    ]
+    if last is not None:
+        rows.append(("last objective", f"{last.loss_after:.4g}" if last.loss_after is not None else "not finite"))
+        rows.append(("strategy, sampler", f"{last.strategy}, {last.sampler or 'none'}"))
+        if last.fallback:
+            rows.append(("last fallback", last.fallback))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

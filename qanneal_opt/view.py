@@ -1,0 +1,187 @@
+"""What an annealing step sees of the optimizer: the encoded weights, the temperature, the best state so far."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from qanneal_opt.encoding.base import Encoded, keep_best
+from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.mask import EncodedMask
+from qanneal_opt.moves import Moves
+from qanneal_opt.objective import Objective
+from qanneal_opt.refit import LR, Adam
+from qanneal_opt.schedule import Cooling, Span
+from qanneal_opt.telemetry import AnnealRecord
+
+
+class Fallback(RuntimeError):
+    """Annealing cannot go on for a reason that is not the caller's; the optimizer records it and goes on training."""
+
+
+class Step(Protocol):
+    """An annealing step: any object with a name, a call and plain-data state."""
+
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        ...
+
+    def __call__(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
+        """Anneal once. ``generator`` is a CPU generator, seeded anew for each annealing step."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what has to survive a resume: plain numbers, strings and containers of them."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        ...
+
+
+@dataclass(eq=False)
+class Best:
+    """The best weights of a span: the loss they were judged at, and copies of them."""
+
+    loss: float = math.inf
+    encoded: list[dict[str, Tensor]] = field(default_factory=list)
+    continuous: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class View:
+    """The weights under annealing, as a step sees them.
+
+    Attributes:
+        encoded: the parameters whose weights annealing moves, in the order of ``Moves.owner``.
+        continuous: the parameters that only gradients train.
+        step: completed optimizer steps.
+        span: which annealing step of the schedule's span this is; None for a span of its own.
+        reference: the objective when the span began, the unit of relative temperatures; NaN before that.
+        best: the best state of the span.
+        weights_adam: moments of the refit of continuous parameters, masked and windowed ones among them.
+        scales_adam: moments of the refit of scales.
+    """
+
+    encoded: Sequence[Encoded]
+    continuous: Sequence[Tensor]
+    step: int = 0
+    span: Span | None = None
+    reference: float = math.nan
+    best: Best = field(default_factory=Best)
+    weights_adam: Adam = field(default_factory=Adam)
+    scales_adam: Adam = field(default_factory=Adam)
+
+    @property
+    def scaled(self) -> list[EncodedLevels]:
+        """The discrete parameters whose scale is trained."""
+        return [e for e in self.encoded if isinstance(e, EncodedLevels) and e.learns_scale]
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """What a refit trains by gradients besides scales: all but the discrete parameters."""
+        return [*self.continuous, *(e.param for e in self.encoded if not isinstance(e, EncodedLevels))]
+
+    def begin(self, value: Callable[[], float]) -> tuple[float, float]:
+        """Evaluate the judged objective and hand the codes over; the first value is a span's reference.
+
+        Returns:
+            The value before, and the value where annealing starts: another one only where masks just dropped weights.
+
+        Raises:
+            Fallback: if it is not finite; nothing moved then.
+        """
+        before = loss = value()
+        if not math.isfinite(before):
+            raise Fallback(f"the objective is {before} at the present weights")
+        if any([encoded.begin() for encoded in self.encoded]):
+            loss = value()
+        if math.isnan(self.reference):
+            self.reference = loss
+        return before, loss
+
+    def temperature(self, cooling: Cooling, round: int = 0, rounds: int = 1) -> float:
+        """Give the temperature: that of the schedule's span, or of ``round`` within a call that is its own span."""
+        here = self.span or Span(round, rounds)
+        return cooling.at(here.round, here.rounds, self.reference)
+
+    def propose(
+        self,
+        gradients: Sequence[Tensor],
+        count: int,
+        temperature: float,
+        generator: torch.Generator,
+        allowed: Sequence[Tensor | None] | None = None,
+    ) -> Moves:
+        """Give the ``count`` moves of all encoded parameters with the best predicted gains, best first."""
+        masks = [None] * len(self.encoded) if allowed is None else allowed
+        parts = [
+            encoded.propose(gradient, count, temperature, generator, mask)
+            for encoded, gradient, mask in zip(self.encoded, gradients, masks, strict=True)
+        ]
+        return Moves.join([moves for moves, _ in parts]).select(keep_best(torch.cat([s for _, s in parts]), count))
+
+    def sweep(self, generator: torch.Generator) -> Moves:
+        """Give one move for each weight, of all encoded parameters, in random order."""
+        moves = Moves.join([encoded.sweep(generator) for encoded in self.encoded])
+        return moves.select(torch.randperm(len(moves), generator=generator))
+
+    def apply(self, moves: Moves) -> Moves:
+        """Make ``moves``, all of them together, and give what takes them back."""
+        parts = [(encoded, moves.of(encoded.owner)) for encoded in self.encoded]
+        back = [encoded.inverse(part) for encoded, part in parts]
+        for encoded, part in parts:
+            if len(part):
+                encoded.commit(part)
+        return Moves.join(back)
+
+    @contextlib.contextmanager
+    def trying(self, moves: Moves) -> Iterator[None]:
+        """Make ``moves`` for the length of a block, whatever happens in it."""
+        back = self.apply(moves)
+        try:
+            yield
+        finally:
+            self.apply(back)
+
+    def nonzero(self) -> int:
+        """How many encoded weights are not zero."""
+        return sum(int(torch.count_nonzero(encoded.param.detach())) for encoded in self.encoded)
+
+    def consider(self, loss: float) -> None:
+        """Keep a copy of the present weights if they are the best of the span so far."""
+        if loss < self.best.loss:
+            self.best.loss = loss
+            self.best.encoded = [encoded.snapshot() for encoded in self.encoded]
+            self.best.continuous = [p.detach().clone() for p in self.continuous]
+
+    def restore(self, best: Best) -> None:
+        """Write a kept state; nothing happens if there is none."""
+        for encoded, snapshot in zip(self.encoded, best.encoded, strict=False):
+            encoded.restore(snapshot)
+        with torch.no_grad():
+            for p, kept in zip(self.continuous, best.continuous, strict=False):
+                p.copy_(kept)
+
+    def train(self, grads: Sequence[Tensor], scale_grads: Sequence[Tensor], lr: float = LR) -> None:
+        """Take one refit step: ``grads`` of :attr:`trained`, ``scale_grads`` of the scales of :attr:`scaled`."""
+        self.weights_adam.update(self.trained, [p.detach() for p in self.trained], grads, lr)
+        for encoded in self.encoded:
+            if isinstance(encoded, EncodedMask):
+                encoded.after_base()
+        train_scales(self.scales_adam, self.scaled, scale_grads, lr)
+
+
+def train_scales(adam: Adam, scaled: Sequence[EncodedLevels], grads: Sequence[Tensor], lr: float) -> None:
+    """Take one Adam step on scales, which stay positive, and write the weights."""
+    scales = [encoded.scale.clone() for encoded in scaled]
+    adam.update([encoded.param for encoded in scaled], scales, grads, lr)
+    for encoded, scale in zip(scaled, scales, strict=True):
+        encoded.set_scale(scale)
