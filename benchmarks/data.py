@@ -33,9 +33,24 @@ def digits(seed: int, test_share: float = 0.2) -> Split:
     from sklearn.model_selection import train_test_split
 
     inputs, targets = load_digits(return_X_y=True)
-    train, test = train_test_split(np.arange(len(targets)), test_size=test_share, stratify=targets, random_state=seed)
+    train, test = train_test_split(
+        np.arange(len(targets)), test_size=test_share, stratify=targets, random_state=seed
+    )
     mean, deviation = inputs[train].mean(0), inputs[train].std(0)
     alive = deviation > 0
     scaled = np.where(alive, (inputs - mean) / np.where(alive, deviation, 1.0), 0.0).astype(np.float32)
     labels = targets.astype(np.int64)
     return Split(scaled[train], labels[train], scaled[test], labels[test])
+
+
+def random_patterns(seed: int, size: int, load: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Random patterns +-1 `(round(load * size), size)` with random labels +-1, both float32.
+
+    >>> patterns, labels = random_patterns(0, 501, 0.6)
+    >>> patterns.shape, labels.shape
+    ((301, 501), (301,))
+    """
+    count = round(load * size)
+    rng = np.random.default_rng((seed, size, count))
+    signs = 2.0 * rng.integers(0, 2, (count, size + 1)) - 1.0
+    return signs[:, :-1].astype(np.float32), signs[:, -1].astype(np.float32)

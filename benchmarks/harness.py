@@ -49,17 +49,25 @@ class Task:
         if missing:
             raise BadInput(f"Invalid task module: {module.__name__}: it lacks {', '.join(missing)}")
         if module.BASELINE not in module.CONTENDERS:
-            raise BadInput(f"Invalid BASELINE: {module.BASELINE!r} in {module.__name__} is none of its contenders")
+            raise BadInput(
+                f"Invalid BASELINE: {module.BASELINE!r} in {module.__name__} is none of its contenders"
+            )
         return cls(
-            module.NAME, module.BASELINE, dict(module.CONTENDERS), module.TUNING_SEEDS,
-            getattr(module, "METRIC", "metric"), (module.__doc__ or "").strip().split("\n")[0],
+            module.NAME,
+            module.BASELINE,
+            dict(module.CONTENDERS),
+            module.TUNING_SEEDS,
+            getattr(module, "METRIC", "metric"),
+            (module.__doc__ or "").strip().split("\n")[0],
             getattr(module, "tune", None),
         )
 
 
 def task_names(package: str = "benchmarks.tasks") -> list[str]:
     """The modules of a package of tasks; nothing is imported but the package."""
-    return sorted(info.name for info in iter_modules(import_module(package).__path__) if not info.name.startswith("_"))
+    return sorted(
+        info.name for info in iter_modules(import_module(package).__path__) if not info.name.startswith("_")
+    )
 
 
 def load(name: str, package: str = "benchmarks.tasks") -> Task:
@@ -81,7 +89,9 @@ def parse_seeds(text: str) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise BadInput(f"Invalid seeds: {text!r}; write START:STOP (like 0:20) or different numbers with commas between")
+        raise BadInput(
+            f"Invalid seeds: {text!r}; write START:STOP (like 0:20) or different numbers with commas between"
+        )
     return seeds
 
 
@@ -167,7 +177,11 @@ def run(task: Task, names: Sequence[str], seeds: Sequence[int]) -> Iterator[dict
                 measured = measure(task.contenders[name], seed)
                 head = {"task": task.name, "contender": name, "seed": seed}
                 tail = {
-                    "metric_name": task.metric, "baseline": task.baseline, "commit": commit(),
-                    "cpus": os.cpu_count(), "machine": platform.machine(), "versions": versions(),
+                    "metric_name": task.metric,
+                    "baseline": task.baseline,
+                    "commit": commit(),
+                    "cpus": os.cpu_count(),
+                    "machine": platform.machine(),
+                    "versions": versions(),
                 }
                 yield {**head, **measured, **tail}

@@ -11,7 +11,17 @@ import numpy as np
 from benchmarks.harness import BadInput
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-HEADER = ("contender", "solved", "loss", "x baseline (p)", "{metric}", "+ baseline (p)", "CPU s", "x baseline", "ge")
+HEADER = (
+    "contender",
+    "solved",
+    "loss",
+    "x baseline (p)",
+    "{metric}",
+    "+ baseline (p)",
+    "CPU s",
+    "x baseline",
+    "ge",
+)
 
 Record = dict[str, Any]
 
@@ -95,7 +105,14 @@ def _row(name: str, runs: dict[int, Record], base: dict[int, Record]) -> list[st
         seeds = sorted(runs.keys() & base.keys())
         return paired([runs[seed][field] for seed in seeds], [base[seed][field] for seed in seeds])
 
-    row = [name, f"{int(sum(column('solved')))}/{len(runs)}", _mean(column("loss")), "", _mean(column("metric")), ""]
+    row = [
+        name,
+        f"{int(sum(column('solved')))}/{len(runs)}",
+        _mean(column("loss")),
+        "",
+        _mean(column("metric")),
+        "",
+    ]
     row += [_number(float(np.mean(column("cpu_s")))), "", _number(float(np.mean(column("ge"))))]
     if runs is not base and runs.keys() & base.keys():
         loss, metric = against("loss"), against("metric")

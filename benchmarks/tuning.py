@@ -11,20 +11,18 @@ S = TypeVar("S", bound=Any)  # a frozen dataclass of settings
 
 @dataclass(frozen=True)
 class Round(Generic[S]):
-    """One round: `candidates(survivors)` are tried on `seeds`; the best `keep` survive."""
+    """One round: `candidates(survivors)` are tried by `evaluate(setting, seed)` on `seeds`; the best `keep` survive."""
 
     candidates: Callable[[Sequence[S]], Sequence[S]]
+    evaluate: Callable[[S, int], dict[str, Any]]
     seeds: Sequence[int]
     keep: int
 
 
-def search(
-    rounds: Sequence[Round[S]], evaluate: Callable[[S, int], dict[str, float]], key: Callable[[dict[str, float]], float]
-) -> Iterator[dict[str, Any]]:
+def search(rounds: Sequence[Round[S]], key: Callable[[dict[str, float]], Any]) -> Iterator[dict[str, Any]]:
     """Yield a row for each setting tried; the last row repeats the winner with `chosen` true.
 
-    `evaluate(setting, seed)` returns numbers, which are averaged over the seeds of a round; `key` of the averages
-    is minimised.
+    What `evaluate` returns is averaged over the seeds of a round; the setting whose averages have the least `key` wins.
     """
     survivors: Sequence[S] = ()
     rows: list[tuple[dict[str, float], S]] = []
@@ -32,7 +30,7 @@ def search(
         rows = []
         for setting in dict.fromkeys(stage.candidates(survivors)):
             begun = time.process_time()
-            results = [evaluate(setting, seed) for seed in stage.seeds]
+            results = [stage.evaluate(setting, seed) for seed in stage.seeds]
             means = {name: fmean(float(result[name]) for result in results) for name in results[0]}
             means["cpu_s"] = (time.process_time() - begun) / len(results)
             rows.append((means, setting))

@@ -142,6 +142,15 @@ class View:
                 encoded.commit(part)
         return Moves.join(back)
 
+    def present(self, moves: Moves) -> Tensor:
+        """Give the present weights that ``moves`` would change, ``(c,)``, on the CPU."""
+        values = torch.zeros_like(moves.value)
+        for encoded in self.encoded:
+            mine = moves.owner == encoded.owner
+            index = moves.index[mine].to(encoded.param.device)
+            values[mine] = encoded.param.detach().take(index).to(values)
+        return values
+
     @contextlib.contextmanager
     def trying(self, moves: Moves) -> Iterator[None]:
         """Make ``moves`` for the length of a block, whatever happens in it."""

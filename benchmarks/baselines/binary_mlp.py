@@ -145,7 +145,14 @@ def through_scale(weights: Layers, gradients: Layers) -> None:
 
 @compiled
 def adam(
-    value: Array, gradient: Array, first: Array, second: Array, step: int, lr: float, beta2: float, decay: float
+    value: Array,
+    gradient: Array,
+    first: Array,
+    second: Array,
+    step: int,
+    lr: float,
+    beta2: float,
+    decay: float,
 ) -> None:
     """One AdamW step in place (Loshchilov and Hutter 2019; beta1 = .9, eps = 1e-8); arrays of one shape, any rank."""
     rate = np.float32(lr / (1.0 - 0.9**step))

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.random import Generator
 
 from benchmarks.baselines.binary_mlp import (
-    Array, Layers, adam, backward, binarize, cross_entropy, forward, rescale, through_scale,
+    Array,
+    Layers,
+    adam,
+    backward,
+    binarize,
+    cross_entropy,
+    forward,
+    rescale,
+    through_scale,
 )
 from benchmarks.baselines.compiled import compiled
 from benchmarks.data import Split
@@ -22,8 +30,8 @@ REFIT_STEPS = 150
 
 # Seconds of one core, fitted to measured runs within 10%: a step costs STEP + batch * (SAMPLE + PRODUCT * weights),
 # a refit step costs REFIT for each sample of the training set.
-STEP = 2.0e-6
-SAMPLE = 1.45e-7
+STEP = 1.8e-6
+SAMPLE = 1.25e-7
 PRODUCT = 4.0e-11
 REFIT = 6.0e-8
 
@@ -62,8 +70,21 @@ class BinaryNet:
 
 @compiled
 def _train(
-    latents: Layers, biases: Layers, inputs: Array, targets: Array, rng: Generator, steps: int, batch: int,
-    lr: float, clip: float, chain: bool, decay: float, weights: Layers, activations: Layers, deltas: Layers, slots: Sequence[Layers],
+    latents: Layers,
+    biases: Layers,
+    inputs: Array,
+    targets: Array,
+    rng: Generator,
+    steps: int,
+    batch: int,
+    lr: float,
+    clip: float,
+    chain: bool,
+    decay: float,
+    weights: Layers,
+    activations: Layers,
+    deltas: Layers,
+    slots: Sequence[Layers],
 ) -> None:
     """`steps` mini-batch steps in place; `slots`: gradients and two moments of latents, then of biases."""
     order = rng.permutation(len(inputs))
@@ -98,8 +119,18 @@ def _train(
 
 @compiled
 def _refit(
-    codes: Layers, scales: Layers, biases: Layers, targets: Array, steps: int, weights: Layers, activations: Layers,
-    deltas: Layers, slots: Sequence[Layers], slopes: Layers, best_scales: Layers, best_biases: Layers,
+    codes: Layers,
+    scales: Layers,
+    biases: Layers,
+    targets: Array,
+    steps: int,
+    weights: Layers,
+    activations: Layers,
+    deltas: Layers,
+    slots: Sequence[Layers],
+    slopes: Layers,
+    best_scales: Layers,
+    best_biases: Layers,
 ) -> float:
     """Full-batch Adam on scales and biases, lr 5e-3 falling along a cosine; the best point seen is left in `best_*`."""
     best = np.inf
@@ -163,9 +194,18 @@ def refit(latents: Layers, biases: Layers, inputs: Array, targets: Array) -> Bin
     best_scales, best_biases = _zeros(scales), _zeros(biases)
     slots = (*(_zeros(scales) for _ in range(3)), *(_zeros(biases) for _ in range(3)))
     loss = _refit(
-        reduced, scales, biases, targets, REFIT_STEPS, _zeros(reduced),
-        (inputs @ codes[0].T, *_buffers(len(inputs), sizes)), _buffers(len(inputs), sizes),
-        slots, _zeros(reduced), best_scales, best_biases,
+        reduced,
+        scales,
+        biases,
+        targets,
+        REFIT_STEPS,
+        _zeros(reduced),
+        (inputs @ codes[0].T, *_buffers(len(inputs), sizes)),
+        _buffers(len(inputs), sizes),
+        slots,
+        _zeros(reduced),
+        best_scales,
+        best_biases,
     )
     return BinaryNet(codes, best_scales, best_biases, loss, 0)
 
@@ -192,8 +232,21 @@ def train(
         latents, biases = initial(sizes, rng)
         slots = (*(_zeros(latents) for _ in range(3)), *(_zeros(biases) for _ in range(3)))
         _train(
-            latents, biases, inputs, targets, rng, steps, setting.batch, setting.lr, setting.clip, setting.chain, setting.decay,
-            _zeros(latents), _buffers(setting.batch, sizes), _buffers(setting.batch, sizes[1:]), slots,
+            latents,
+            biases,
+            inputs,
+            targets,
+            rng,
+            steps,
+            setting.batch,
+            setting.lr,
+            setting.clip,
+            setting.chain,
+            setting.decay,
+            _zeros(latents),
+            _buffers(setting.batch, sizes),
+            _buffers(setting.batch, sizes[1:]),
+            slots,
         )
         nets.append(refit(latents, biases, inputs, targets))
     best = min(nets, key=lambda net: net.loss)

@@ -23,7 +23,12 @@ SETTING = Setting(lr=3e-3, batch=64, restarts=16, clip=1.0, chain=True)
 
 
 def straight_through(
-    seed: int, setting: Setting, *, hidden: Sequence[int] = HIDDEN, budget: float = BUDGET, smoothing: float = 0.0,
+    seed: int,
+    setting: Setting,
+    *,
+    hidden: Sequence[int] = HIDDEN,
+    budget: float = BUDGET,
+    smoothing: float = 0.0,
     target: float = 0.90,
 ) -> dict[str, Any]:
     """Train the straight-through baseline of any `hidden` sizes for `budget` CPU seconds and measure it."""
@@ -37,30 +42,39 @@ def straight_through(
 def tuning_rows(
     key: Callable[[dict[str, float]], float], run: Callable[..., dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Three rounds of halving over learning rate, batch, clip, gradient of the scale, decay and restarts."""
+    """Halving over learning rate, batch, clip and gradient of the scale; then neighbours; then restarts.
 
-    def evaluate(setting: Setting, seed: int) -> dict[str, float]:
-        return run(seed, setting)
+    `run(seed, setting, budget=...)`. The first rounds have a third of the budget and of the restarts: the same steps each.
+    """
 
-    grid = [
-        Setting(lr=lr, batch=batch, restarts=8, clip=clip, chain=chain)
-        for lr, batch, clip, chain in product((1e-3, 3e-3, 1e-2), (32, 64, 256), (0.0, 1.0), (False, True))
-    ]
+    def third(setting: Setting, seed: int) -> dict[str, Any]:
+        return run(seed, setting, budget=BUDGET / 3)
 
-    def spread(best: Sequence[Setting]) -> list[Setting]:
-        return [replace(setting, restarts=restarts) for setting in best for restarts in (4, 8, 16, 32)]
+    def full(setting: Setting, seed: int) -> dict[str, Any]:
+        return run(seed, setting, budget=BUDGET)
 
-    def polish(best: Sequence[Setting]) -> list[Setting]:
-        first = best[0]
-        near = [replace(first, lr=first.lr * factor) for factor in (0.6, 1.6)]
-        return [*best, *near, replace(first, decay=0.01)]
+    def grid(_: Sequence[Setting]) -> list[Setting]:
+        axes = product((1e-3, 3e-3, 1e-2), (32, 64, 256), (0.0, 1.0), (False, True))
+        return [Setting(lr, batch, 4, clip, chain) for lr, batch, clip, chain in axes]
+
+    def neighbours(best: Sequence[Setting]) -> list[Setting]:
+        near = list(best)
+        for one in best:
+            near += [replace(one, lr=round(one.lr * factor, 6)) for factor in (0.5, 2.0)]
+            near += [replace(one, clip=one.clip * factor) for factor in (0.5, 2.0)]
+            near += [replace(one, batch=one.batch // 2), replace(one, decay=0.01)]
+        return near
+
+    def restarts(best: Sequence[Setting]) -> list[Setting]:
+        return [replace(setting, restarts=count) for setting in best for count in (4, 8, 16, 32)]
 
     rounds = [
-        Round(lambda _: grid, TUNING_SEEDS[:2], keep=4),
-        Round(spread, TUNING_SEEDS[:3], keep=3),
-        Round(polish, TUNING_SEEDS, keep=1),
+        Round(grid, third, TUNING_SEEDS[:2], keep=4),
+        Round(neighbours, third, TUNING_SEEDS[:3], keep=3),
+        Round(restarts, full, TUNING_SEEDS[:3], keep=4),
+        Round(list, full, TUNING_SEEDS[:6], keep=1),
     ]
-    return search(rounds, evaluate, key)
+    return search(rounds, key)
 
 
 def tune() -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ import torch
 from qanneal_opt.encoding.window import EncodedWindow
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Cooling
-from qanneal_opt.steps.evaluator import Evaluator
+from qanneal_opt.steps.compiled import Evaluators
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import View
 
@@ -65,12 +65,13 @@ class DirectStep:
         self.cooling = Cooling.of(temperature, temperature_unit)
         self.refit = refit
         self.smoothing = smoothing
+        self._evaluators = Evaluators()
 
     def __call__(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
         """Anneal for one round."""
         if any(isinstance(encoded, EncodedWindow) for encoded in view.encoded):
             raise ValueError("Invalid encoding: Window; DirectStep moves Levels and Mask groups, QuboStep all three")
-        evaluator = Evaluator(view, objective.smoothed(self.smoothing))
+        evaluator = self._evaluators(view, objective.smoothed(self.smoothing))
         before, loss = view.begin(evaluator.value)
         rounds = self.proposals + self.sweeps  # over which T falls, where the call is a span of its own
         heat = [view.temperature(self.cooling, k, rounds) for k in range(rounds)]

@@ -62,7 +62,8 @@ class Evaluator:
         """
         with self.clock("model"):
             _, grads = self.objective.gradient([encoded.param for encoded in self.view.encoded])
-        _finite(grads, "gradient of the objective")
+        if not all_finite(grads):
+            raise Fallback("the gradient of the objective is not finite")
         return grads
 
     def losses(self, candidates: Sequence[Moves]) -> list[float]:
@@ -160,7 +161,7 @@ class Evaluator:
         trained, scaled = self.view.trained, self.view.scaled
         for _ in range(steps):
             _, grads = self.objective.gradient([*trained, *(encoded.param for encoded in scaled)])
-            if not _all_finite(grads):
+            if not all_finite(grads):
                 return math.nan
             pairs = zip(scaled, grads[len(trained) :], strict=True)
             self.view.train(grads[: len(trained)], [e.scale_gradient(grad) for e, grad in pairs])
@@ -176,10 +177,7 @@ def _accepts(change: float, temperature: float, uniform: float) -> bool:
     return change < 0 or (temperature > 0 and uniform < math.exp(-change / temperature))
 
 
-def _all_finite(grads: Sequence[Tensor]) -> bool:
+def all_finite(grads: Sequence[Tensor]) -> bool:
+    """Whether every number in ``grads`` is finite."""
     return bool(torch.stack([norm.cpu() for norm in torch._foreach_norm(list(grads))]).isfinite().all())
 
-
-def _finite(grads: Sequence[Tensor], what: str) -> None:
-    if not _all_finite(grads):
-        raise Fallback(f"the {what} is not finite")

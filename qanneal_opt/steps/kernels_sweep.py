@@ -20,7 +20,6 @@ DRIFT = 512  # commits between two full forward passes: float32 sums of z drift 
 class Grid(NamedTuple):
     """The discrete weights of some parameters, one behind the other: weight = levels[code] * scale."""
 
-    begin: NDArray[np.int64]  # (owners + 1,) first weight of each parameter
     owner: NDArray[np.int64]  # (n,)
     where: Changes  # (n,) of each weight
     levels: NDArray[np.float32]  # (owners, most levels)
@@ -47,5 +46,35 @@ def sweep(
     net: Net, grid: Grid, codes: NDArray[np.int64], best: NDArray[np.int64], temperatures: NDArray[np.float64],
     seed: np.uint64, value: float,
 ) -> Any:  # fmt: skip
-    """Make one sweep a temperature; return J, the best J at the end of a sweep, proposals and acceptances."""
-    ...
+    """Make one sweep a temperature; return J, the best J at a sweep's end, proposals and acceptances."""
+    order, counter = np.arange(codes.size), seed
+    best_value, proposed, accepted, drifted = value, 0, 0, 0
+    best[:] = codes
+    for t in range(temperatures.size):
+        for k in range(codes.size):
+            counter += GOLDEN
+            r = k + below(counter, codes.size - k)
+            w = order[r]
+            order[r], order[k] = order[k], w
+            owner, target = grid.owner[w], 1 - codes[w]
+            if grid.kinds[owner] < 2:
+                continue
+            if grid.kinds[owner] > 2:
+                counter += GOLDEN
+                target = below(counter, grid.kinds[owner] - 1)
+                target += target >= codes[w]
+            grid.where.value[w] = grid.levels[owner, target] * grid.scales[w]
+            delta = change(net, grid.where, w, w + 1)
+            counter += GOLDEN
+            proposed += 1
+            if accepts(delta, temperatures[t], np.float64(bits(counter) >> S11) * 2.0**-53):
+                value = commit(net, grid.where, w, w + 1)
+                codes[w] = target
+                accepted += 1
+                drifted += 1
+        if drifted >= DRIFT or (drifted and t == temperatures.size - 1):
+            value, drifted = synchronize(net), 0
+        if value < best_value:
+            best_value = value
+            best[:] = codes
+    return value, best_value, proposed, accepted

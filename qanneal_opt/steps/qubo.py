@@ -13,6 +13,7 @@ from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Cooling
 from qanneal_opt.steps.blocks import Block, split
+from qanneal_opt.steps.compiled import Evaluators
 from qanneal_opt.steps.evaluator import CURVATURES, Evaluator
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import Fallback, View
@@ -95,10 +96,11 @@ class QuboStep:
         self.num_reads = num_reads
         self.refit = refit
         self.l0 = l0
+        self._evaluators = Evaluators()
 
     def __call__(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
         """Anneal once: propose, and for each block of candidates build, sample, judge; then refit."""
-        evaluator = Evaluator(view, objective, self.l0)
+        evaluator = self._evaluators(view, objective, self.l0)
         before, loss = view.begin(evaluator.value)
         hot = view.temperature(self.cooling)
         moves = self._propose(view, evaluator, hot, generator)

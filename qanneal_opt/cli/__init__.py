@@ -1,0 +1,41 @@
+"""The command ``qanneal-opt``: demo, train, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from qanneal_opt.cli import demo, doctor, train
+from qanneal_opt.cli.console import UsageError
+
+COMMANDS = (demo, train, doctor)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0, or 2 and one clear line on standard error where the input is of no use.
+
+    >>> main(["train", "--data", "nothing.csv"])
+    2
+    """
+    parser = argparse.ArgumentParser(prog="qanneal-opt", description="Gradient and annealing steps in turn.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | train | doctor")
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        module.add_arguments(command)
+        command.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+        command.set_defaults(run=module.run)
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse's own way out: 0 after --help, 2 on bad usage
+        return int(stop.code or 0)
+    try:
+        options.run(options)
+    except (UsageError, ValueError, ImportError) as error:
+        print(f"qanneal-opt {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output went away
+        return 0
+    return 0

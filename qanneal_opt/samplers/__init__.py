@@ -1,0 +1,59 @@
+"""Samplers of QUBOs: by name, any `dimod.Sampler`, or your own, all behind one checked interface."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qanneal_opt.samplers.arrays import ArraySeat
+    from qanneal_opt.samplers.base import Samples, SamplerError, Seat
+    from qanneal_opt.samplers.dimod_seat import DimodSeat
+    from qanneal_opt.samplers.exact import Exact
+    from qanneal_opt.samplers.ocean import dwave_sa, dwave_tabu, greedy, hybrid, qpu, sqa
+    from qanneal_opt.samplers.registry import available, resolve
+
+__all__ = [
+    "ArraySeat",
+    "DimodSeat",
+    "Exact",
+    "SamplerError",
+    "Samples",
+    "Seat",
+    "available",
+    "dwave_sa",
+    "dwave_tabu",
+    "greedy",
+    "hybrid",
+    "qpu",
+    "resolve",
+    "sqa",
+]
+
+# Loaded at the first use of a name: the package itself stays quick to import.
+_HOME = {
+    "ArraySeat": "arrays",
+    "DimodSeat": "dimod_seat",
+    "Exact": "exact",
+    "SamplerError": "base",
+    "Samples": "base",
+    "Seat": "base",
+    "available": "registry",
+    "dwave_sa": "ocean",
+    "dwave_tabu": "ocean",
+    "greedy": "ocean",
+    "hybrid": "ocean",
+    "qpu": "ocean",
+    "resolve": "registry",
+    "sqa": "ocean",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

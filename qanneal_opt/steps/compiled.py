@@ -1,0 +1,195 @@
+"""The judged objective of a stack of Linear layers, evaluated incrementally by compiled code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.losses import LossSpec, describe
+from qanneal_opt.moves import Moves
+from qanneal_opt.objective import Objective
+from qanneal_opt.qubo import Affine, Qubo
+from qanneal_opt.steps.evaluator import Evaluator, all_finite
+from qanneal_opt.steps.stack import Stack, Unsupported
+from qanneal_opt.steps.stack_layout import parse
+from qanneal_opt.view import Fallback, View
+
+# A stack keeps all data and activations; past this many numbers the general path's batches are kinder to memory.
+MOST_NUMBERS = 1 << 28
+
+
+class Evaluators:
+    """Gives each annealing step its evaluator; keeps a stack as long as model, loss and data stay the same."""
+
+    def __init__(self) -> None:
+        self._stack: Stack | None = None
+        self._like: tuple[Any, ...] = ()  # what has to be the same objects,
+        self._equal: tuple[Any, ...] = ()  # and what has to be equal, for the stack to serve again
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_stack": None, "_like": (), "_equal": ()}  # a cache: copies build their own
+
+    def __call__(self, view: View, objective: Objective, l0: float = 0.0) -> Evaluator:
+        """Give the compiled evaluator where model, loss and data allow it, else the general one."""
+        try:
+            stack = self._find(objective)
+        except Unsupported:
+            return Evaluator(view, objective, l0)
+        mine = {id(p) for p in stack.parameters}
+        if not all(id(encoded.param) in mine for encoded in view.encoded):
+            return Evaluator(view, objective, l0)
+        return CompiledEvaluator(view, objective, l0, stack)
+
+    def _find(self, objective: Objective) -> Stack:
+        data = objective.data
+        linears = [part.linear for part in parse(objective.model).parts]  # parsed anew: it may have changed
+        like = (*linears, *(p for linear in linears for p in linear.parameters()), data, objective.weights)
+        equal: tuple[LossSpec | None, ...] = (describe(objective.loss),)
+        fixed = isinstance(data, (tuple, list)) and all(isinstance(part, Tensor) for part in data)
+        if isinstance(data, (tuple, list)) and fixed:
+            equal += tuple(part._version for part in data)
+            same = len(like) == len(self._like) and all(a is b for a, b in zip(like, self._like))
+            if self._stack is not None and same and equal == self._equal:
+                return self._stack
+        width = sum(linear.in_features + 2 * linear.out_features for linear in linears)
+        self._stack = Stack(objective.model, objective.loss, *_whole(objective, MOST_NUMBERS // width))
+        self._like, self._equal = (like, equal) if fixed else ((), ())
+        return self._stack
+
+
+class CompiledEvaluator(Evaluator):
+    """The evaluator of a :class:`Stack`: exact changes of single weights cost a small part of a forward pass."""
+
+    def __init__(self, view: View, objective: Objective, l0: float, stack: Stack) -> None:
+        super().__init__(view, objective, l0)
+        self.stack = stack
+        self.owners: list[Any] = [encoded.param for encoded in view.encoded]
+
+    def value(self) -> float:
+        """Read the present weights, and evaluate the judged objective."""
+        self.loss = self.stack.load() + self._price()
+        return self.loss
+
+    def gradients(self) -> list[Tensor]:
+        """Give the objective's gradient for each encoded parameter; valid until the next call."""
+        with self.clock("model"):
+            found = self._gradients(self.owners)
+        if not all_finite(found):
+            raise Fallback("the gradient of the objective is not finite")
+        return found
+
+    def losses(self, candidates: Sequence[Moves]) -> list[float]:
+        """Give the judged objective after each candidate set of moves, by exact changes."""
+        if not candidates:
+            return []
+        with self.clock("judge"):
+            whole = Moves.join([_as_one(moves) for moves in candidates])
+            changes = self.stack.deltas(whole, self.owners) + self._prices(whole)
+            return [self.loss + change for change in changes.tolist()]
+
+    def take(self, moves: Moves, loss: float) -> None:
+        """Make moves in the stack and in the parameters."""
+        super().take(moves, loss)
+        self.loss = self.stack.apply(moves, self.owners) + self._price()
+
+    def qubo(self, moves: Moves, affine: Affine, curvature: str) -> Qubo:
+        """Give exact single-move changes as linear part and Gauss-Newton couplings; else the general model."""
+        if curvature != "ggn" or affine.matrix.shape[1] != len(moves):
+            return super().qubo(moves, affine, curvature)
+        with self.clock("model"):
+            linear = self.stack.deltas(moves, self.owners) + self._prices(moves)  # (m,)
+            factors = self.stack.factors(moves, self.owners)  # (m, M)
+            couplings = (factors @ factors.T).double().fill_diagonal_(0.0)  # the exact changes hold the diagonal
+            try:
+                return Qubo(linear, couplings)
+            except ValueError as error:
+                raise Fallback(str(error)) from error
+
+    def metropolis(self, moves: Moves, temperatures: Tensor, uniforms: Tensor) -> Tensor:
+        """Judge and make moves one after the other, in one compiled call."""
+        with self.clock("judge"):
+            accepted = self.stack.metropolis(moves, self.owners, float(temperatures[0]), uniforms)  # XXX
+            self.view.apply(moves.select(accepted))
+            self.loss = self.stack.value + self._price()
+        return accepted
+
+    def sweep(self, temperatures: Sequence[float], generator: torch.Generator) -> tuple[int, int]:
+        """Sweep in one compiled call, where all encoded parameters have levels."""
+        encoded = [e for e in self.view.encoded if isinstance(e, EncodedLevels)]
+        if len(encoded) < len(self.view.encoded):
+            return super().sweep(temperatures, generator)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        heat = torch.tensor(temperatures, dtype=torch.float64)
+        with self.clock("judge"):
+            swept = self.stack.sweep(
+                [e.codes for e in encoded],
+                [e.levels for e in encoded],
+                [e.scale for e in encoded],
+                self.owners,
+                heat,
+                seed,
+            )
+            if float(heat.max()) > 0 and swept.best_value < self.view.best.loss:
+                for e, codes in zip(encoded, swept.best_codes):
+                    e.set_codes(codes)
+                self.view.consider(swept.best_value)
+            for e, codes in zip(encoded, swept.codes):
+                e.set_codes(codes)
+            self.loss = swept.value
+        return swept.proposed, swept.accepted
+
+    def _train(self, steps: int) -> float:
+        trained, scaled = self.view.trained, self.view.scaled
+        mine = {id(p) for p in self.stack.parameters}
+        if not all(id(p) in mine for p in trained):
+            return super()._train(steps)
+        for _ in range(steps):
+            grads = self._gradients([*trained, *(e.param for e in scaled)])
+            if not all_finite(grads):
+                return math.nan
+            pairs = zip(scaled, grads[len(trained) :])
+            self.view.train(grads[: len(trained)], [e.scale_gradient(grad) for e, grad in pairs])
+            self.stack.load()
+        return self.stack.value + self._price()
+
+    def _gradients(self, params: Sequence[Tensor]) -> list[Tensor]:
+        by_param = dict(zip(map(id, self.stack.parameters), self.stack.gradients()))
+        return [by_param[id(p)] for p in params]
+
+    def _prices(self, moves: Moves) -> Tensor:
+        """``(m,)`` float64: what each move adds to the l0 term."""
+        prices = torch.zeros(len(moves), dtype=torch.float64)
+        if self.l0:
+            change = (moves.value != 0).double() - (self.view.present(moves) != 0).double()
+            prices.index_add_(0, moves.bit, self.l0 * change)
+        return prices
+
+
+def _as_one(moves: Moves) -> Moves:
+    start = torch.tensor([0, len(moves.index)])
+    return Moves(moves.owner, moves.index, moves.displacement, moves.value, moves.target, start)
+
+
+def _whole(objective: Objective, most: int) -> tuple[Any, Any, Tensor | None]:
+    """All samples as one batch.
+
+    Raises:
+        Unsupported: if there are more than ``most``, or their number is not known beforehand.
+    """
+    data = objective.data
+    if isinstance(data, DataLoader) and not (hasattr(data.dataset, "__len__") and len(data.dataset) <= most):
+        raise Unsupported(f"Invalid data: a DataLoader of more than {most} samples, or of an unknown number")
+    batches = list(objective.batches())
+    if sum(len(batch.targets) for batch in batches) > most or not all(
+        isinstance(part, Tensor) for batch in batches for part in (batch.inputs, batch.targets)
+    ):
+        raise Unsupported(f"Invalid data: more than {most} samples, or something other than tensors")
+    inputs, targets = (torch.cat([getattr(b, part) for b in batches]) for part in ("inputs", "targets"))
+    weights = [batch.weights for batch in batches if batch.weights is not None]
+    return inputs, targets, torch.cat(weights) if weights else None

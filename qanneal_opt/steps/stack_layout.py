@@ -1,0 +1,261 @@
+"""From a model, a loss and data to the arrays that the kernels read; what they cannot do is refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qanneal_opt.losses import LossSpec
+
+from . import kernels, rows
+
+LANES = 32  # row lengths are multiples of it, so that SIMD loops have no rest
+LONGEST = 640  # samples a block: a row has at most 2.5 kB, and the dozen rows of a move stay in the nearest cache
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+ACTIVATIONS: dict[type[nn.Module], Callable[[Any], tuple[int, float, float]]] = {
+    nn.ReLU: lambda m: (rows.LEAKY, 0.0, 0.0),
+    nn.LeakyReLU: lambda m: (rows.LEAKY, m.negative_slope, 0.0),
+    nn.ReLU6: lambda m: (rows.CLAMP, 0.0, 6.0),
+    nn.Hardtanh: lambda m: (rows.CLAMP, m.min_val, m.max_val),
+    nn.Tanh: lambda m: (rows.TANH, 0.0, 0.0),
+    nn.Sigmoid: lambda m: (rows.SIGMOID, 0.0, 0.0),
+    nn.SiLU: lambda m: (rows.SILU, 0.0, 0.0),
+    nn.ELU: lambda m: (rows.ELU, m.alpha, 0.0),
+    nn.Softplus: lambda m: (rows.SOFTPLUS, m.beta, m.threshold),
+    nn.GELU: lambda m: (rows.GELU, 0.0, 0.0),
+}
+
+
+class Unsupported(ValueError):
+    """The model, the loss or the data is nothing that the compiled code can evaluate; the message says why."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Linear layer and the activation behind it."""
+
+    linear: nn.Linear
+    kind: int = rows.IDENTITY
+    a: float = 0.0
+    b: float = 0.0
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A model as a stack: inputs go through ``prefix`` (no parameters) once, then through ``parts``."""
+
+    prefix: list[nn.Module]
+    parts: list[Part]
+    flat: bool  # outputs have one dimension
+
+
+def leaves(module: nn.Module) -> list[nn.Module]:
+    """Flatten nested Sequentials; Dropout and Identity do nothing in eval mode and are left out.
+
+    Raises:
+        Unsupported: if a module has hooks or a forward of its own.
+    """
+    name = type(module).__name__
+    if any(getattr(module, hook) for hook in HOOKS):
+        raise Unsupported(f"Invalid model: {name} has hooks, which compiled code would not call")
+    if "forward" in vars(module):
+        raise Unsupported(f"Invalid model: the forward of this {name} has been replaced")
+    if type(module).forward is nn.Sequential.forward:
+        return [leaf for child in module.children() for leaf in leaves(child)]
+    return [] if type(module) in (nn.Identity, nn.Dropout) else [module]
+
+
+def parse(model: nn.Module) -> Parsed:
+    """Read a model as a stack of Linear layers.
+
+    Raises:
+        Unsupported: if it is none.
+    """
+    prefix: list[nn.Module] = []
+    parts: list[Part] = []
+    flat = False
+    for module in leaves(model):
+        kind, name = type(module), type(module).__name__
+        if flat:
+            raise Unsupported(f"Invalid model: {name} behind the Flatten of the outputs")
+        if kind is nn.Linear:
+            parts.append(Part(check_linear(module)))
+        elif kind is nn.Flatten and not parts:
+            prefix.append(module)
+        elif kind is nn.Flatten:
+            if module.end_dim not in (-1, 1) or module.start_dim not in (0, 1):
+                raise Unsupported(f"Invalid model: {module} behind a Linear; start_dim 0 or 1 is needed")
+            flat = module.start_dim == 0
+        elif kind in ACTIVATIONS and getattr(module, "approximate", "none") == "none":
+            if not parts:
+                prefix.append(module)
+            elif parts[-1].kind != rows.IDENTITY:
+                raise Unsupported(f"Invalid model: {name} behind another activation")
+            else:
+                parts[-1] = Part(parts[-1].linear, *ACTIVATIONS[kind](module))
+        else:
+            known = ", ".join(sorted(activation.__name__ for activation in ACTIVATIONS))
+            raise Unsupported(f"Invalid model: {module}; a Sequential of Linear, Flatten, Dropout and {known} is needed")
+    if not parts:
+        raise Unsupported("Invalid model: it has no Linear layer")
+    parameters = [id(p) for part in parts for p in (part.linear.weight, part.linear.bias) if p is not None]
+    if len(set(parameters)) < len(parameters):
+        raise Unsupported("Invalid model: two layers share a parameter")
+    for one, two in zip(parts, parts[1:]):
+        if one.linear.out_features != two.linear.in_features:
+            raise Unsupported(f"Invalid model: {two.linear} cannot follow {one.linear}")
+    return Parsed(prefix, parts, flat)
+
+
+def check_linear(module: nn.Module) -> nn.Linear:
+    """Refuse what is a Linear by name only."""
+    assert isinstance(module, nn.Linear)
+    for p in (module.weight, module.bias):
+        if p is not None and (type(p) is not nn.Parameter or p.dtype != torch.float32 or p.device.type == "meta"):
+            raise Unsupported(f"Invalid model: a {type(p).__name__} of {p.dtype} on {p.device}; float32 is needed")
+    return module
+
+
+def numbers(tensor: Tensor) -> NDArray[Any]:
+    """Give a tensor's values on the CPU, sharing memory where they are there already."""
+    return np.asarray(tensor.detach().cpu().contiguous().numpy())
+
+
+def zeros(*shape: int) -> NDArray[np.float32]:
+    """Float32 zeros from torch's allocator, which aligns them to cache lines."""
+    return np.asarray(torch.zeros(*shape).numpy())
+
+
+def sample_inputs(parsed: Parsed, inputs: Any) -> Tensor:
+    """Run the prefix; (N, features) float32 on the CPU."""
+    if not isinstance(inputs, Tensor):
+        raise Unsupported(f"Invalid inputs: {type(inputs).__name__}; one tensor is needed")
+    with torch.no_grad():
+        x = inputs.detach().clone() if parsed.prefix else inputs.detach()  # an activation may work in place
+        for module in parsed.prefix:
+            x = module(x)
+    features = parsed.parts[0].linear.in_features
+    if x.ndim != 2 or x.shape[1] != features or not len(x) or x.dtype != torch.float32:
+        raise Unsupported(f"Invalid inputs: {tuple(x.shape)} {x.dtype}; float32 of shape (N, {features}) is needed")
+    return x.cpu()
+
+
+def sample_targets(spec: LossSpec, targets: Any, count: int, parsed: Parsed) -> Tensor:
+    """Targets as numbers by output, (N, C) float64: probabilities (smoothed), values, or labels -1 and 1."""
+    classes = parsed.parts[-1].linear.out_features
+    if not isinstance(targets, Tensor):
+        raise Unsupported(f"Invalid targets: {type(targets).__name__}; one tensor is needed")
+    y, shape = targets.detach().cpu(), tuple(targets.shape)
+    if spec.kind == "cross_entropy":
+        if parsed.flat:
+            raise Unsupported("Invalid model: cross-entropy needs outputs (N, C), these are flattened")
+        if not y.is_floating_point():
+            if shape != (count,) or not bool(((y >= 0) & (y < classes)).all()):
+                raise Unsupported(f"Invalid targets: {shape} {y.dtype}; {count} classes below {classes} are needed")
+            y = nn.functional.one_hot(y.long(), classes)
+        elif shape != (count, classes) or not bool((y >= 0).all()):
+            raise Unsupported(f"Invalid targets: {shape}; probabilities ({count}, {classes}) are needed")
+        return y.double() * (1.0 - spec.smoothing) + spec.smoothing / classes
+    wanted = (count * classes,) if parsed.flat else (count, classes)
+    if shape != wanted and not (spec.kind == "hinge" and y.numel() == count * classes):
+        raise Unsupported(f"Invalid targets: {shape}; outputs have shape {wanted}")
+    y = y.reshape(count, classes).double()
+    if spec.kind == "hinge" and not bool((y.abs() == 1.0).all()):
+        raise Unsupported("Invalid targets: the hinge needs labels -1 and 1")
+    return y
+
+
+def sample_weights(weights: Tensor | None, count: int) -> Tensor:
+    """Weights of a mean, (N,) float64."""
+    if weights is None:
+        return torch.full((count,), 1.0 / count, dtype=torch.float64)
+    if weights.shape != (count,):
+        raise Unsupported(f"Invalid weights: {tuple(weights.shape)}; one number a sample is needed")
+    w = weights.detach().cpu().double()
+    return w / w.sum()
+
+
+def blocks(count: int) -> tuple[int, int]:
+    """Number and length of blocks: whole LANES, at most LONGEST samples, with the least padding."""
+    least = -(-count // LONGEST)
+    candidates = range(least, 2 * least + 8)
+    lengths = {number: -(-count // (number * LANES)) * LANES for number in candidates}
+    number = min(lengths, key=lambda n: (n * lengths[n], n))
+    return number, lengths[number]
+
+
+def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Tensor | None) -> kernels.Net:
+    """Lay out the data of a stack.
+
+    Raises:
+        Unsupported: if the data is not what the model and the loss need.
+    """
+    x = sample_inputs(parsed, inputs)  # (N, features)
+    y = sample_targets(spec, targets, len(x), parsed)  # (N, C)
+    w = sample_weights(weights, len(x))  # (N,)
+    classes, last = y.shape[1], parsed.parts[-1]
+    if spec.kind == "cross_entropy":  # probabilities that do not sum to 1 are a sample weight
+        mass = y.sum(1)
+        w, y = w * mass, y / mass.clamp(min=1e-30).unsqueeze(1)
+    else:
+        w = w / classes  # a mean over elements
+
+    features = x.shape[1]
+    layers = np.zeros(len(parsed.parts), kernels.LAYER)
+    ones, row, place, source = features, features + 1, 0, 0
+    for layer, part in zip(layers, parsed.parts):
+        size = part.linear.out_features
+        layer["inputs"], layer["outputs"], layer["source"] = part.linear.in_features, size, source
+        layer["z"], layer["h"] = row, row if part.kind == rows.IDENTITY else row + size
+        source = int(layer["h"])
+        row = source + size
+        layer["weight"], layer["bias"], layer["scale"] = place, -1, -1
+        place += part.linear.weight.numel()
+        if part.linear.bias is not None:
+            layer["bias"] = place
+            place += size
+        layer["kind"], layer["a"], layer["b"] = part.kind, part.a, part.b
+    output, target, sample = source, row, row + classes
+    row += classes + 1
+    softmax = linear = -1
+    if spec.kind == "cross_entropy":
+        softmax = row
+        row += classes
+        if len(layers) > 1 and last.kind == rows.IDENTITY:
+            linear = row
+            row += last.linear.in_features
+
+    number, length = blocks(len(x))
+    data = zeros(number, row, length)
+    for first, values in ((0, x), (target, y), (sample, w.unsqueeze(1))):
+        padded = np.zeros((number * length, values.shape[1]), np.float32)
+        padded[: len(x)] = values.numpy()
+        data[:, first : first + values.shape[1]] = padded.reshape(number, length, -1).transpose(0, 2, 1)
+    data[:, ones] = 1.0
+    half = max(max(layer["inputs"], layer["outputs"]) for layer in layers)
+    return kernels.Net(
+        data=data,
+        theta=zeros(place),
+        layers=layers,
+        cache=zeros(number, 0, length),
+        scratch=zeros(2 * half + 4, length),
+        flags=np.zeros(2 * half, np.int64),
+        half=int(half),
+        loss={"cross_entropy": kernels.CROSS_ENTROPY, "mse": kernels.MSE, "hinge": kernels.HINGE}[spec.kind],
+        margin=np.float32(spec.margin),
+        inverse=np.float32(1.0 / spec.scale),
+        classes=classes,
+        output=output,
+        target=target,
+        softmax=softmax,
+        linear=linear,
+        sample=sample,
+        ones=ones,
+    )
