@@ -30,8 +30,8 @@ class BadInput(ValueError):
 class Task:
     """A task module in checked form.
 
-    Its names: `NAME`, `BASELINE`, `TUNING_SEEDS`, `CONTENDERS` (a seed to at least `solved, loss, metric, ge`), and
-    optionally `METRIC` (what the metric is) and `tune()` (rows that end with the chosen setting).
+    Its names: `NAME`, `BASELINE`, `TUNING_SEEDS`, `CONTENDERS` (seed to at least `solved, loss, metric, ge`)
+    and maybe `METRIC` (what the metric is) and `tune()` (rows that end with the chosen setting).
     """
 
     name: str
@@ -109,7 +109,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """The commit of the sources, with `-dirty` if tracked sources differ from it; `unknown` outside a repository."""
+    """The commit of the sources, `-dirty` if tracked sources differ; `unknown` outside a repository."""
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
@@ -159,10 +159,10 @@ def measure(contender: Contender, seed: int) -> dict[str, Any]:
 
 
 def run(task: Task, names: Sequence[str], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Yield a record for each seed and contender: seed by seed, the order of contenders rotated by one each time.
+    """Yield a record for each seed and contender: seed by seed, the order rotated by one each time.
 
-    Before the clock starts every contender runs once on a tuning seed, so that nothing is compiled or read from disk
-    later.
+    Before the clock starts every contender runs once on a tuning seed, so nothing is compiled or read from
+    disk later.
     """
     unknown = [name for name in names if name not in task.contenders]
     if unknown or not names:

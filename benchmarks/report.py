@@ -140,7 +140,7 @@ def tables(records: Sequence[Record]) -> str:
         header = [cell.format(metric=first.get("metric_name", "metric")) for cell in HEADER]
         rows = [header, *(_row(name, groups[task, name], base) for name in names)]
         sections.append(f"**{task}** (baseline: {baseline})\n\n{_markdown(rows)}")
-    legend = "Mean ± half of the 95% confidence interval over seeds; p: Wilcoxon's signed-rank test over the same seeds."
+    legend = "Mean ± half of the 95% confidence interval; p: Wilcoxon's signed-rank test, paired by seed."
     return "\n\n".join([*sections, legend])
 
 

@@ -11,7 +11,7 @@ S = TypeVar("S", bound=Any)  # a frozen dataclass of settings
 
 @dataclass(frozen=True)
 class Round(Generic[S]):
-    """One round: `candidates(survivors)` are tried by `evaluate(setting, seed)` on `seeds`; the best `keep` survive."""
+    """`candidates(survivors)` are tried by `evaluate(setting, seed)` on `seeds`; the best `keep` survive."""
 
     candidates: Callable[[Sequence[S]], Sequence[S]]
     evaluate: Callable[[S, int], dict[str, Any]]
@@ -22,7 +22,7 @@ class Round(Generic[S]):
 def search(rounds: Sequence[Round[S]], key: Callable[[dict[str, float]], Any]) -> Iterator[dict[str, Any]]:
     """Yield a row for each setting tried; the last row repeats the winner with `chosen` true.
 
-    What `evaluate` returns is averaged over the seeds of a round; the setting whose averages have the least `key` wins.
+    What `evaluate` returns is averaged over the seeds of a round; the averages with the least `key` win.
     """
     survivors: Sequence[S] = ()
     rows: list[tuple[dict[str, float], S]] = []

@@ -1,21 +1,22 @@
 """Saving and loading what annealing adds to an optimizer's state.
 
-Tensors are merged into the state of the parameter they belong to, because distributed checkpoints keep
-nothing else; they are taken out again before torch loads the rest, because torch casts what it finds there
-to the parameter's dtype, and because optimizers of Adam's kind initialise only an empty state. Counters are
-plain numbers in the first group.
+Tensors are saved under one key in the state of the parameter they belong to, because distributed checkpoints
+keep nothing else; they are held apart while running and taken out before torch loads the rest, because torch
+casts what it finds there to the parameter's dtype, and because optimizers of Adam's kind initialise only an
+empty state. Counters are plain numbers in the first group.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import Optimizer
 
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.refit import Adam
 from qanneal_opt.telemetry import TOTALS
 from qanneal_opt.view import Best
 
@@ -23,126 +24,170 @@ if TYPE_CHECKING:
     from qanneal_opt.optimizer import AnnealingOptimizer
 
 StateDict = dict[str, Any]
+Tensors = dict[Tensor, dict[str, Any]]  # of each parameter: section -> name -> tensor
 
-PREFIX = "anneal_"
-COUNTERS: dict[str, float] = {
-    "anneal_step": 0,  # completed optimizer steps
-    **{f"anneal_{name}": 0 for name in TOTALS},
-    "anneal_owned": 0,  # whether the codes belong to annealing
-    "anneal_reference": math.nan,  # the objective when the present span began
-    "anneal_best": math.inf,  # the best objective of the present span
-    "anneal_plateau": math.inf,  # the best objective that OnPlateau saw
-    "anneal_clock": 0.0,  # seconds of training, where there is a budget
-}
+KEY = "anneal"
 
 
-def merge(state_dict: StateDict, optimizer: AnnealingOptimizer) -> StateDict:
-    """Give ``state_dict`` (the base's) with the annealing state in it; the base's own is left as it is."""
-    state = {key: dict(value) for key, value in state_dict["state"].items()}
-    for place, name, tensor in _named(optimizer):
-        state.setdefault(place, {})[name] = tensor
-    groups = [dict(group) for group in state_dict["param_groups"]]
+def counters() -> dict[str, Any]:
+    """Give the first group's entries as they are before the first step."""
+    return {
+        "anneal_step": 0,  # completed optimizer steps
+        **{f"anneal_{name}": 0 for name in TOTALS},
+        "anneal_reference": math.nan,  # the objective when the present span began
+        "anneal_best": math.inf,  # the best objective of the present span
+        "anneal_plateau": math.inf,  # the best objective that OnPlateau saw
+        "anneal_clock": 0.0,  # seconds of training, where there is a budget
+        "anneal_owned": [],  # of each discrete parameter: whether its codes belong to annealing
+        "anneal_strategies": [],  # of each annealing step object: its state
+    }
+
+
+def adams() -> dict[str, Adam]:
+    """Give the Adams of refits (weights, scales) and of the scales' own gradient steps, without moments yet."""
+    return {"refit": Adam(), "refit_scale": Adam(), "scale": Adam()}
+
+
+def announce(optimizer: AnnealingOptimizer) -> None:
+    """Let ``optimizer.state`` show the key of the parameters that the base has had its first look at.
+
+    Distributed checkpoints ask there which keys a parameter's saved state has; :func:`merge` fills them.
+    """
+    for param in _owners(optimizer):
+        if param.grad is not None:
+            optimizer.state[param].setdefault(KEY, {})
+
+
+def announced(optimizer: AnnealingOptimizer, param: Tensor) -> bool:
+    """Tell whether the base has had its first look at a parameter."""
+    return KEY in optimizer.state.get(param, ())
+
+
+def merge(optimizer: Optimizer, state_dict: StateDict) -> StateDict:
+    """Fill in annealing's part of what torch gathered; a hook of ``state_dict()``, before the user's."""
+    optimizer = cast("AnnealingOptimizer", optimizer)
+    if not optimizer._encoded:
+        return state_dict
+    groups, state = state_dict["param_groups"], {k: dict(v) for k, v in state_dict["state"].items()}
+    place = {p: k for k, p in _pairs(groups, optimizer)}
+    for param, tensors in _gather(optimizer):
+        state.setdefault(place[param], {})[KEY] = tensors
     for group in groups:
         if "encoding" in group:
             group["encoding"] = group["encoding"].spec()
-    if optimizer._encoded:
-        owned = any(encoded.latent is None for encoded in optimizer._discrete)
-        plain = {"anneal_owned": int(owned), "anneal_best": optimizer._best.loss}
-        groups[0].update(plain, anneal_strategies=[step.state_dict() for step in optimizer._steps])
-    return {**state_dict, "state": state, "param_groups": groups}
+    groups[0]["anneal_best"] = optimizer._best.loss
+    groups[0]["anneal_owned"] = [int(levels.latent is None) for levels in optimizer._levels]
+    groups[0]["anneal_strategies"] = [step.state_dict() for step in optimizer._steps]
+    return {**state_dict, "state": state}
 
 
-def check(state_dict: StateDict, optimizer: AnnealingOptimizer) -> None:
-    """Raise ValueError if a saved group has another encoding; a group saved without one fits any."""
-    for place, (saved, group) in enumerate(zip(state_dict["param_groups"], optimizer.param_groups, strict=False)):
-        encoding = group.get("encoding")
-        mine = encoding.spec() if encoding is not None else None
-        if saved.get("encoding", mine) != mine:
-            raise ValueError(f"Invalid state_dict: encoding {saved['encoding']} in group {place}, which has {mine}")
+def take(optimizer: Optimizer, state_dict: StateDict) -> StateDict:
+    """Check annealing's part of a state dict and take it out; a hook of ``load_state_dict()``, behind the user's.
 
-
-def split(state_dict: StateDict) -> tuple[StateDict, dict[int, dict[str, Tensor]]]:
-    """Give the base's part of a state dict, and the annealing tensors of each parameter's place."""
-    ours: dict[int, dict[str, Tensor]] = {}
-    state: dict[Any, Any] = {}
+    Raises:
+        ValueError: if encodings, names or shapes are not those of the optimizer; a group saved without an
+            encoding fits any.
+    """
+    optimizer = cast("AnnealingOptimizer", optimizer)
+    param = dict(_pairs(state_dict["param_groups"], optimizer))
+    state, ours = {}, optimizer._loading
     for place, values in state_dict["state"].items():
-        if not isinstance(values, dict):
-            state[place] = values
-            continue
-        ours[place] = {k: v for k, v in values.items() if k.startswith(PREFIX)}
-        rest = {k: v for k, v in values.items() if not k.startswith(PREFIX)}
-        if rest or not ours[place]:
+        rest = values
+        if isinstance(values, dict) and KEY in values:
+            rest = {k: v for k, v in values.items() if k != KEY}
+            if place in param and values[KEY]:
+                ours[param[place]] = values[KEY]
+        if rest or rest is values:
             state[place] = rest
-    return {**state_dict, "state": state}, ours
+    saved: dict[Tensor, bool] = {}
+    for number, (theirs, group) in enumerate(zip(state_dict["param_groups"], optimizer.param_groups, strict=False)):
+        mine = group["encoding"].spec() if "encoding" in group else None
+        if theirs.get("encoding", mine) != mine:
+            raise ValueError(f"Invalid state_dict: encoding {theirs['encoding']} in group {number}, which has {mine}")
+        saved.update((p, "encoding" in theirs and p.requires_grad) for p in group["params"])
+    for encoded in optimizer._encoded:
+        if not saved.get(encoded.param):
+            continue
+        needed = _shapes(encoded.tensors())
+        found = _shapes(ours.get(encoded.param, {}).get("encoding", {}))
+        if found != needed:
+            raise ValueError(f"Invalid state_dict: {found} for a parameter under an encoding; {needed} is needed")
+    return {**state_dict, "state": state}
 
 
-def load(ours: dict[int, dict[str, Tensor]], optimizer: AnnealingOptimizer) -> None:
-    """Take the annealing state: counters from the groups, which torch has loaded, and the tensors ``ours``."""
+def load(optimizer: AnnealingOptimizer, ours: Tensors) -> None:
+    """Take annealing's state: counters from the groups, which torch has loaded, and tensors from ``ours``."""
     if not optimizer._encoded:
         return
     memory = optimizer._memory
-    strategies = memory.pop("anneal_strategies", [])
-    for step, state in zip(optimizer._steps, strategies, strict=False):
-        step.load_state_dict(state)
-    for key, value in COUNTERS.items():
+    for key, value in counters().items():
         memory.setdefault(key, value)
-    optimizer._best = Best(memory["anneal_best"])
-    has_best = memory["anneal_best"] < math.inf
-    encoded = {id(e.param): e for e in optimizer._encoded}
-    for place, param in _places(optimizer):
-        tensors = ours.get(place, {})
-        if not tensors:
-            continue
-        mine = encoded.get(id(param))
-        if mine is not None:
-            mine.load(_under("", tensors))
-            if isinstance(mine, EncodedLevels) and memory["anneal_owned"]:
-                mine.begin()
-        best = _under("best_", tensors)
-        if has_best and mine is not None:
-            optimizer._best.encoded.append({k: v.to(param.device, copy=True) for k, v in best.items()})
-        elif has_best and best:
-            optimizer._best.continuous.append(best["weights"].to(param, copy=True))
-        for name, adam in optimizer._refit.items():
-            moments = _under(f"{name}_", tensors)
-            if "step" in moments and float(moments["step"]) > 0:
-                adam.load(param, {k: moments[k] for k in ("exp_avg", "exp_avg_sq", "step")})
+    for step, state in zip(optimizer._steps, memory["anneal_strategies"], strict=False):
+        step.load_state_dict(state)
+    for encoded in optimizer._encoded:
+        if encoded.param in ours:
+            encoded.load(ours[encoded.param]["encoding"])
+    for levels, owned in zip(optimizer._levels, memory["anneal_owned"], strict=False):
+        if owned:
+            levels.begin()
+    optimizer._best, optimizer._adams = Best(), adams()
+    best = {p: _copied(sections["best"], p) for p, sections in ours.items() if "best" in sections}
+    if memory["anneal_best"] < math.inf and all(encoded.param in best for encoded in optimizer._encoded):
+        discrete = [best.pop(encoded.param) for encoded in optimizer._encoded]
+        optimizer._best = Best(memory["anneal_best"], discrete, {p: kept["weights"] for p, kept in best.items()})
+    for param, sections in ours.items():
+        for name, moments in sections.get("adam", {}).items():
+            if float(moments["step"]) > 0:
+                optimizer._adams[name].load(param, moments)
+        if optimizer.state.get(param):
+            optimizer.state[param][KEY] = {}
 
 
-def _named(optimizer: AnnealingOptimizer) -> Iterator[tuple[int, str, Tensor]]:
-    """Every tensor of ours: the parameter's place, the name under its state, the tensor."""
-    if not optimizer._encoded:
-        return
-    view = optimizer._view(None, math.nan, optimizer._best)
-    has_best = optimizer._best.loss < math.inf
-    encoded = {id(e.param): e for e in optimizer._encoded}
-    trained, scaled = {id(p) for p in view.trained}, {id(e.param): e.scale for e in view.scaled}
-    ranks = {id(p): rank for rank, p in enumerate(view.continuous)}
-    for place, param in _places(optimizer):
-        mine = encoded.get(id(param))
-        if mine is not None:
-            yield from ((place, PREFIX + name, tensor) for name, tensor in mine.tensors().items())
-        best: dict[str, Tensor] = {}
-        if not optimizer._anneals:
-            pass
-        elif mine is not None:
-            best = optimizer._best.encoded[mine.owner] if has_best else mine.snapshot()
-        elif id(param) in ranks:
-            best = {"weights": optimizer._best.continuous[ranks[id(param)]] if has_best else param.detach()}
-        yield from ((place, f"{PREFIX}best_{name}", tensor) for name, tensor in best.items())
-        for name, adam in optimizer._refit.items():
-            if id(param) in (trained if name == "refit" else scaled) and (optimizer._anneals or name == "scale"):
-                like = param.detach() if name == "refit" else scaled[id(param)]
-                moments = adam.tensors(param, like).items()
-                yield from ((place, f"{PREFIX}{name}_{key}", tensor) for key, tensor in moments)
+def _owners(optimizer: AnnealingOptimizer) -> list[Tensor]:
+    """The parameters under whose state there is something of ours."""
+    if optimizer._anneals:
+        return [p for group in optimizer.param_groups for p in group["params"]]
+    return [encoded.param for encoded in optimizer._encoded]
 
 
-def _places(optimizer: AnnealingOptimizer) -> list[tuple[int, Tensor]]:
-    params = dict.fromkeys(p for group in optimizer.param_groups for p in group["params"])
-    return list(enumerate(params))
+def _gather(optimizer: AnnealingOptimizer) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """Every parameter's tensors. Where there is nothing yet they are zeros: which names there are is fixed."""
+    best = optimizer._best
+    view = optimizer._view(None, math.nan, best)
+    has_best = best.loss < math.inf
+    scales = {e.param: e.scale for e in view.scaled}
+    trained = set(view.trained)
+    for encoded in optimizer._encoded:
+        sections: dict[str, Any] = {"encoding": encoded.tensors(), "adam": {}}
+        if optimizer._anneals:
+            sections["best"] = best.encoded[encoded.owner] if has_best else _zeros(encoded.snapshot())
+            if encoded.param in trained:
+                sections["adam"]["refit"] = optimizer._adams["refit"].tensors(encoded.param, encoded.param)
+        if encoded.param in scales:
+            for name in ("refit_scale", "scale") if optimizer._anneals else ("scale",):
+                sections["adam"][name] = optimizer._adams[name].tensors(encoded.param, scales[encoded.param])
+        yield encoded.param, sections
+    if optimizer._anneals:
+        for param in view.continuous:
+            weights = best.continuous.get(param) if has_best else torch.zeros_like(param)
+            weights = param.detach().clone() if weights is None else weights
+            moments = optimizer._adams["refit"].tensors(param, param)
+            yield param, {"best": {"weights": weights}, "adam": {"refit": moments}}
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose name begins with our prefix and ``prefix``, without both."""
-    whole = PREFIX + prefix
-    return {k.removeprefix(whole): torch.as_tensor(v) for k, v in tensors.items() if k.startswith(whole)}
+def _pairs(saved_groups: list[dict[str, Any]], optimizer: AnnealingOptimizer) -> Iterator[tuple[Any, Tensor]]:
+    """What stands for each parameter in a state dict (a number, or a name in a distributed one), and the parameter."""
+    for saved, group in zip(saved_groups, optimizer.param_groups, strict=False):
+        yield from zip(saved["params"], group["params"], strict=False)
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _zeros(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+
+
+def _copied(tensors: dict[str, Tensor], param: Tensor) -> dict[str, Tensor]:
+    return {name: tensor.to(param.device, copy=True) for name, tensor in tensors.items()}

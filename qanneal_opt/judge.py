@@ -57,10 +57,11 @@ def metropolis(
 
 
 def best(losses: Sequence[float], *, loss: float) -> int:
-    """Tell the place of the lowest loss if it is below ``loss``, else ``STAY``: never worse.
+    """Tell the place of the lowest finite loss if it is below ``loss``, else ``STAY``: never worse.
 
     >>> best([3.0, 0.5, 0.7], loss=1.0), best([3.0], loss=1.0)
     (1, -1)
     """
-    place = min(range(len(losses)), key=lambda k: (not math.isfinite(losses[k]), losses[k]), default=STAY)
+    finite = (k for k, candidate in enumerate(losses) if math.isfinite(candidate))
+    place = min(finite, key=losses.__getitem__, default=STAY)
     return place if place != STAY and losses[place] < loss else STAY

@@ -37,7 +37,7 @@ class Hinge:
     scale: float = 1.0
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean over all elements; ``outputs`` and ``targets`` have one shape, or ``(N, 1)`` and ``(N,)``."""
+        """Give the mean over all elements; outputs and targets have one shape, or ``(N, 1)`` and ``(N,)``."""
         targets = targets.reshape(outputs.shape).to(outputs.dtype)
         return (self.margin - targets * outputs / self.scale).clamp(min=0.0).square().mean()
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.data import DataLoader
 
-from qanneal_opt.guards import evaluating, repeatable
+from qanneal_opt.guards import RandomState, evaluating, passing
 from qanneal_opt.losses import Loss, smoothed
 
 Pair = tuple[Any, Any]
@@ -38,7 +40,7 @@ class Objective:
     Args:
         model: any module; its weights are read at each call.
         loss: ``loss(outputs, targets) -> scalar``, a mean over the samples it is given.
-        data: an ``(inputs, targets)`` pair, a ``DataLoader`` of such pairs, or a callable that returns either.
+        data: an ``(inputs, targets)`` pair, a ``DataLoader`` of pairs, or a callable that returns either.
             ``inputs`` is a tensor, a tuple (positional arguments) or a mapping (keyword arguments).
             A callable is asked once for each call, or once for each annealing step; a ``DataLoader`` is read
             at each pass from one seed, so that a pass always sees the same samples. Tensors are fastest.
@@ -69,20 +71,22 @@ class Objective:
             raise TypeError(f"Invalid model: {type(model).__name__}; a torch.nn.Module is needed")
         if not callable(loss):
             raise TypeError(f"Invalid loss: {loss!r}; a callable of (outputs, targets) is needed")
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        whole = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1
+        if batch_size is not None and not whole:
             raise ValueError(f"Invalid batch_size: {batch_size}; a positive int or None is needed")
         if weights is not None:
-            weights = torch.as_tensor(weights)
-            if weights.ndim != 1 or not bool((weights >= 0).all()) or not 0 < float(weights.sum()) < torch.inf:
+            weights = torch.as_tensor(weights).detach()
+            fit = weights.ndim == 1 and bool((weights >= 0).all())
+            if not (fit and 0 < float(weights.sum()) < torch.inf):
                 raise ValueError(
-                    f"Invalid weights: shape {tuple(weights.shape)}; one finite non-negative number a sample is needed"
+                    f"Invalid weights: {weights}; a finite non-negative number a sample is needed, not all 0"
                 )
         self.model = model
         self.loss = loss
         self.data = data
         self.batch_size = batch_size
         self.weights = weights
-        self._fixed: Pair | DataLoader[Any] | None = None  # while frozen: what the data are
+        self._held: list[_Held] = []  # one while frozen; shared with copies
         if isinstance(data, DataLoader) or not callable(data):
             self._check(data)
 
@@ -92,7 +96,7 @@ class Objective:
         with self.frozen(), torch.no_grad():
             for batch in self.batches():
                 total += batch.size
-                loss = self.batch_loss(self.forward(batch), batch)
+                loss = self.batch_loss(self.forward(batch), batch).detach()
                 mean = torch.lerp(mean.to(loss), loss, batch.size / total)
         return mean
 
@@ -100,7 +104,8 @@ class Objective:
         """Give the value and its gradient with respect to ``params``; ``.grad`` is left alone.
 
         Returns:
-            The mean loss, 0-d, and one tensor of each parameter's shape and dtype (zeros where it has no part).
+            The mean loss, 0-d, and one tensor of each parameter's shape, dtype and memory layout (zeros where
+            it has no part).
         """
         mean, total = torch.zeros(()), 0.0
         grads: list[Tensor] = []
@@ -108,48 +113,46 @@ class Objective:
             for batch in self.batches():
                 total += batch.size
                 loss = self.batch_loss(self.forward(batch), batch)
+                parts = _gradients(loss, params)
                 mean = torch.lerp(mean.to(loss), loss.detach(), batch.size / total)
-                parts = torch.autograd.grad(loss, list(params), materialize_grads=True, allow_unused=True)
-                if grads:
-                    torch._foreach_lerp_(grads, parts, batch.size / total)
-                else:
-                    grads = list(parts)
+                if not grads:
+                    grads = parts
+                    continue
+                # Not in place: autograd may have given two parameters one tensor.
+                for k, part in enumerate(parts):
+                    grads[k] = torch.lerp(grads[k], part, batch.size / total)
         return mean, grads
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Hold the data and the guards for several evaluations; may be nested."""
-        if self._fixed is not None:
+        if self._held:
             yield
             return
-        data = self.data
-        if callable(data) and not isinstance(data, DataLoader):
-            data = data()
-            self._check(data)
-        self._fixed = data
-        try:
-            with evaluating(self.model):
+        with evaluating(self.model) as noise:
+            self._held.append(_Held(self._data(), noise))
+            try:
                 yield
-        finally:
-            self._fixed = None
+            finally:
+                self._held.clear()
 
     def batches(self) -> Iterator[Batch]:
-        """Go through the samples once, on the model's device: the same stream at each pass while frozen."""
-        data = self.data if self._fixed is None else self._fixed
+        """Go through the samples once, on the model's device: while frozen, the same stream at each pass.
+
+        The global RNG of torch is put where it was when freezing began, so that a model that draws noise
+        even in eval mode draws the same at each pass. Batches of no weight are left out.
+        """
+        data = self._held[0].data if self._held else self._data()
+        if self._held:
+            self._held[0].noise.rewind()
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        if isinstance(data, DataLoader):
-            generators = [data.generator, getattr(data.sampler, "generator", None)]
-            with repeatable(*dict.fromkeys(generators)):
-                for inputs, targets in data:
-                    yield self._batch(inputs, targets, None, device)
-            return
-        inputs, targets = cast(Pair, data)
-        count = _length(targets)
-        size = self.batch_size or count
-        for at in range(0, count, size):
-            part = slice(at, at + size) if size < count else None
-            weights = None if self.weights is None else _to(self.weights, device, part)
-            yield self._batch(_to(inputs, device, part), _to(targets, device, part), weights, device)
+        empty = True
+        for batch in self._read(data, device) if isinstance(data, DataLoader) else self._slices(data, device):
+            if batch.size > 0:
+                empty = False
+                yield batch
+        if empty:
+            raise ValueError(f"Invalid data: {type(data).__name__} without samples; at least one is needed")
 
     def forward(self, batch: Batch) -> Any:
         """Run the model on a batch."""
@@ -162,57 +165,108 @@ class Objective:
     def batch_loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Give the (weighted) mean loss of a batch's outputs, 0-d."""
         if batch.weights is None:
-            loss = self.loss(outputs, batch.targets)
-        else:
-            loss = (self._sample_losses(outputs, batch.targets) * batch.weights).sum() / batch.size
-        if not isinstance(loss, Tensor) or loss.ndim != 0:
-            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise ValueError(f"Invalid loss: it returned {shape}; a scalar (0-d) tensor is needed")
-        return loss
+            return _scalar(self.loss(outputs, batch.targets))
+        return (self._sample_losses(outputs, batch.targets) * batch.weights).sum() / batch.size
 
     def smoothed(self, smoothing: float) -> Objective:
         """Give the same objective with label smoothing; needs a plain cross-entropy as the loss."""
         if smoothing == 0.0:
             return self
-        other = Objective(
-            self.model,
-            smoothed(self.loss, smoothing),
-            self.data,
-            batch_size=self.batch_size,
-            weights=self.weights,
-        )
-        other._fixed = self._fixed
+        other = copy.copy(self)
+        other.loss = smoothed(self.loss, smoothing)
         return other
+
+    def _data(self) -> Pair | DataLoader[Any]:
+        """The pair or loader that is to be read now."""
+        data = self.data
+        if callable(data) and not isinstance(data, DataLoader):
+            data = data()
+            self._check(data)
+        return cast("Pair | DataLoader[Any]", data)
 
     def _check(self, data: Any) -> None:
         if isinstance(data, DataLoader):
             if self.weights is not None or self.batch_size is not None:
                 name = "weights" if self.weights is not None else "batch_size"
-                raise ValueError(f"Invalid {name}: a DataLoader has its own; give an (inputs, targets) pair for it")
+                raise ValueError(
+                    f"Invalid {name}: a DataLoader has its own; give an (inputs, targets) pair for it"
+                )
             return
         if not isinstance(data, (tuple, list)) or len(data) != 2:
+            given = type(data).__name__
             raise TypeError(
-                f"Invalid data: {type(data).__name__}; an (inputs, targets) pair, a DataLoader or a callable is needed"
+                f"Invalid data: {given}; an (inputs, targets) pair, a DataLoader or a callable is needed"
             )
-        lengths = {_length(part) for part in _leaves(data)}
+        lengths = {_length(leaf) for part in data for leaf in _leaves(part) or [part]}
         if self.weights is not None:
             lengths.add(len(self.weights))
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(f"Invalid data: lengths {sorted(lengths)}; equal and positive ones are needed")
 
-    def _batch(self, inputs: Any, targets: Any, weights: Tensor | None, device: torch.device) -> Batch:
-        size = float(_length(targets)) if weights is None else float(weights.sum())
-        return Batch(_to(inputs, device), _to(targets, device), weights, size)
+    def _slices(self, data: Pair, device: torch.device) -> Iterator[Batch]:
+        inputs, targets = data
+        count = _length(_leaves(targets)[0])
+        size = self.batch_size or count
+        for at in range(0, count, size):
+            part = slice(at, at + size) if size < count else None
+            weights = None if self.weights is None else _to(self.weights, device, part)
+            length = float(min(size, count - at)) if weights is None else float(weights.sum())
+            yield Batch(_to(inputs, device, part), _to(targets, device, part), weights, length)
+
+    def _read(self, loader: DataLoader[Any], device: torch.device) -> Iterator[Batch]:
+        for item in passing(loader):
+            if not isinstance(item, (tuple, list)) or len(item) != 2:
+                given = f"a DataLoader that gives {type(item).__name__}"
+                raise TypeError(f"Invalid data: {given}; (inputs, targets) pairs are needed")
+            inputs, targets = _to(tuple(item), device)
+            yield Batch(inputs, targets, None, float(_length(next(iter(_leaves(targets)), targets))))
 
     def _sample_losses(self, outputs: Any, targets: Any) -> Tensor:
         """Give each sample's own loss, ``(N,)``: the loss of batches of one."""
+        leaves, structure = tree_flatten((outputs, targets))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        lengths = {_length(leaf) for leaf in tensors}
+        if len(lengths) != 1:
+            raise ValueError(
+                f"Invalid outputs: lengths {sorted(lengths)}; weights need one a sample, as targets have"
+            )
 
-        def one(output: Any, target: Any) -> Tensor:
-            single = _map(lambda part: part.unsqueeze(0), (output, target))
-            return self.loss(*single)
+        def one(*parts: Tensor) -> Tensor:
+            singles = (part.unsqueeze(0) for part in parts)
+            filled = [next(singles) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            return _scalar(self.loss(*tree_unflatten(filled, structure)))
 
-        losses: Tensor = torch.func.vmap(one)(outputs, targets)  # (N,)
+        try:
+            losses: Tensor = torch.func.vmap(one)(*tensors)  # (N,)
+        except RuntimeError:  # a loss that vmap cannot take, such as one whose control flow reads values
+            losses = torch.stack([one(*parts) for parts in zip(*tensors, strict=True)])
         return losses
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What an objective holds while it is frozen."""
+
+    data: Pair | DataLoader[Any]
+    noise: RandomState
+
+
+def _scalar(loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"Invalid loss: it returned {loss!r}; a 0-d tensor is needed")
+    if loss.ndim != 0 or not loss.is_floating_point():
+        given = f"{loss.dtype} of shape {tuple(loss.shape)}"
+        raise ValueError(f"Invalid loss: it returned {given}; a 0-d floating tensor is needed")
+    return loss
+
+
+def _gradients(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
+    """Differentiate ``loss``; gradients lie in memory as their parameters do, as fused kernels assume."""
+    if not (loss.requires_grad and params):
+        return [torch.zeros_like(p) for p in params]
+    parts = torch.autograd.grad(loss, list(params), materialize_grads=True, allow_unused=True)
+    pairs = zip(parts, params, strict=True)
+    return [part if part.stride() == p.stride() else torch.empty_like(p).copy_(part) for part, p in pairs]
 
 
 def _leaves(value: Any) -> list[Any]:
@@ -223,20 +277,19 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _map(function, part) for key, part in value.items()}
-    if isinstance(value, (tuple, list)):
-        return tuple(_map(function, part) for part in value)
-    return function(value) if isinstance(value, Tensor) else value
-
-
-def _length(value: Any) -> int:
-    leaf = _leaves(value)[0]
+def _length(leaf: Any) -> int:
     if not isinstance(leaf, Tensor) or leaf.ndim == 0:
-        raise TypeError(f"Invalid data: {type(leaf).__name__}; tensors with a sample dimension are needed")
+        given = f"a tensor of shape {tuple(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaf).__name__
+        raise TypeError(f"Invalid data: {given}; tensors with a sample dimension are needed")
     return len(leaf)
 
 
 def _to(value: Any, device: torch.device, part: slice | None = None) -> Any:
-    return _map(lambda leaf: (leaf if part is None else leaf[part]).to(device, non_blocking=True), value)
+    if isinstance(value, Mapping):
+        return {key: _to(leaf, device, part) for key, leaf in value.items()}
+    if isinstance(value, (tuple, list)):
+        moved = [_to(leaf, device, part) for leaf in value]
+        return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved)
+    if not isinstance(value, Tensor):
+        return value
+    return (value if part is None else value[part]).to(device, non_blocking=True)

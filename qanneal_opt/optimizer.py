@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch.optim.optimizer import Optimizer
 
 from qanneal_opt import checkpoint
 from qanneal_opt.encoding.base import Encoded
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.levels import EncodedLevels, Levels
 from qanneal_opt.objective import Objective
 from qanneal_opt.refit import Adam
 from qanneal_opt.schedule import Every, Schedule, Span
@@ -87,6 +86,8 @@ class AnnealingOptimizer(Optimizer):
             raise TypeError(f"Invalid base: it made a {type(self._base).__name__}; a torch.optim.Optimizer is needed")
         if objective is not None and not isinstance(objective, Objective):
             raise TypeError(f"Invalid objective: {type(objective).__name__}; a qanneal_opt.Objective is needed")
+        if not (hasattr(schedule, "due") and hasattr(schedule, "span")) or isinstance(schedule, type):
+            raise TypeError(f"Invalid schedule: {schedule!r}; Every(...) or OnPlateau(...) is needed")
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"Invalid seed: {seed}; an int of at least 0 is needed")
         self._objective = objective
@@ -95,8 +96,10 @@ class AnnealingOptimizer(Optimizer):
         self._seed = seed
         self.records: deque[AnnealRecord] = deque(maxlen=KEPT_RECORDS)
         self._encoded: list[Encoded] = []
+        self._levels: list[EncodedLevels] = []  # those of _encoded that have levels
         self._best = Best()
-        self._refit = {"refit": Adam(), "refit_scale": Adam(), "scale": Adam()}
+        self._adams = checkpoint.adams()
+        self._loading: checkpoint.Tensors = {}
         super().__init__(self._base.param_groups, self._base.defaults)  # the hooks; the groups are the base's own
         self._link()
         for group in self.param_groups:
@@ -122,16 +125,7 @@ class AnnealingOptimizer(Optimizer):
         Raises:
             ValueError: if a gradient of a ``Levels`` group is not finite; nothing moved then.
         """
-        if not self._encoded:
-            return self._base_step(closure)
-        if not any(_moving(group.get("lr", 1.0)) for group in self.param_groups):
-            return self._base_step(closure)
-        loss = self._gradient_step(closure)
-        if self._anneals:
-            memory = self._memory
-            memory["anneal_step"] += 1
-            self._anneal_if_due(memory["anneal_step"], memory)
-        return loss
+        return self._encoded_step(closure) if self._encoded else self._base_step(closure)
 
     @disable_dynamo
     def anneal(self) -> AnnealRecord:
@@ -164,8 +158,9 @@ class AnnealingOptimizer(Optimizer):
         Raises:
             KeyError: if ``p`` is in no group with ``Levels``.
         """
-        for encoded in self._encoded:
-            if encoded.param is p and isinstance(encoded, EncodedLevels):
+        for encoded in self._levels:
+            if encoded.param is p:
+                encoded.adopt()
                 return encoded.codes.long(), encoded.scale.clone()
         raise KeyError("Invalid p: it is in no group with a Levels encoding")
 
@@ -175,7 +170,11 @@ class AnnealingOptimizer(Optimizer):
             super().add_param_group(param_group)
             return
         self._base.add_param_group(param_group)
-        self._encode(self.param_groups[-1])
+        try:
+            self._encode(self.param_groups[-1])
+        except BaseException:
+            del self.param_groups[-1]
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """Give the base's state with ours merged in: plain tensors, numbers and strings only.
@@ -183,48 +182,55 @@ class AnnealingOptimizer(Optimizer):
         Which keys there are depends on groups and options alone, never on what happened so far, so that
         distributed checkpoints can plan a load.
         """
-        return checkpoint.merge(super().state_dict(), self)
+        for levels in self._levels:
+            levels.adopt()
+        ours = self.register_state_dict_post_hook(checkpoint.merge, prepend=True)  # the user's hooks see all of it
+        try:
+            return super().state_dict()
+        finally:
+            ours.remove()
 
     @disable_dynamo
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` gave, or the state of a plain base optimizer.
 
         Raises:
-            ValueError: if groups or encodings differ from those of this optimizer.
+            ValueError: if groups, encodings or shapes differ from those of this optimizer; nothing is loaded then.
         """
-        checkpoint.check(state_dict, self)
+        ours = self.register_load_state_dict_pre_hook(checkpoint.take)  # behind the user's hooks
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            ours.remove()
+            self._loading = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {k: v for k, v in _portable(self).items() if k not in ("_base", "_ticked", "_unhooked")}
+        return {**state, "_base": (type(self._base), _portable(self._base))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_base" in state:
+            kind, attributes = state["_base"]
+            base = kind.__new__(kind)
+            base.__setstate__(attributes)
+            super().__setstate__({**state, "_base": base})
+            self._link()
+            return
+        # load_state_dict: the base sees the new groups, and its own repairs of old checkpoints run on them.
         encodings = [group.get("encoding") for group in self.param_groups]
-        plain, ours = checkpoint.split(state_dict)
-        super().load_state_dict(plain)
+        super().__setstate__(state)
+        self._base.__setstate__({"state": self.state, "param_groups": self.param_groups})
         for group, encoding in zip(self.param_groups, encodings, strict=True):
             group.pop("encoding", None)
             if encoding is not None:
                 group["encoding"] = encoding
-        checkpoint.load(ours, self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # LR schedulers patch an instance-level step in; hooks are closures: neither can be copied or pickled.
-        state = {k: v for k, v in self.__dict__.items() if k not in ("step", "_base") and not k.endswith("_hooks")}
-        base = {k: v for k, v in self._base.__dict__.items() if k != "step" and not k.endswith("_hooks")}
-        return {**state, "_base": (type(self._base), base)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        base = state.get("_base")
-        if base is not None:
-            kind, attributes = base
-            state = {**state, "_base": kind.__new__(kind)}
-            state["_base"].__setstate__(attributes)
-        super().__setstate__(state)
-        if base is None:  # load_state_dict: the base's own repairs of old checkpoints run on the shared groups
-            self._base.__setstate__({"state": self.state, "param_groups": self.param_groups})
-        else:
-            self._link()
+        checkpoint.load(self, self._loading)
 
     def _link(self) -> None:
         self.param_groups, self.state, self.defaults = self._base.param_groups, self._base.state, self._base.defaults
-        # The hooks run once, around our step: the base's is called without its own wrapper where it has one.
+        # Hooks run once, around our step: the base's is called without the wrapper that torch put around it.
         step = type(self._base).step
-        self._unhooked = getattr(step, "__wrapped__", step)
+        self._unhooked = step.__wrapped__ if getattr(step, "hooked", False) else step
 
     @property
     def _anneals(self) -> bool:
@@ -235,85 +241,87 @@ class AnnealingOptimizer(Optimizer):
         """Counters and running totals: in the first group, so that every kind of checkpoint keeps them."""
         return self.param_groups[0]
 
-    @property
-    def _discrete(self) -> list[EncodedLevels]:
-        return [encoded for encoded in self._encoded if isinstance(encoded, EncodedLevels)]
-
     def _encode(self, group: dict[str, Any]) -> None:
         encoding = group.get("encoding")
         if encoding is None:
             group.pop("encoding", None)
-        elif not hasattr(encoding, "attach"):
-            raise TypeError(f"Invalid encoding: {encoding!r}; Levels, Mask or Window is needed")
-        else:
-            for param in group["params"]:
-                self._encoded.append(encoding.attach(param, len(self._encoded)))
-        if self._discrete and _needs_closure(self._base):
+            return
+        if not hasattr(encoding, "attach") or isinstance(encoding, type):
+            raise TypeError(f"Invalid encoding: {encoding!r}; Levels(...), Mask(...) or Window(...) is needed")
+        if isinstance(encoding, Levels) and _needs_closure(self._base):
             raise ValueError(f"Invalid base: {type(self._base).__name__} needs a closure; Levels groups cannot give it one")
-        if self._encoded:
-            for key in checkpoint.COUNTERS:
-                self._memory.setdefault(key, checkpoint.COUNTERS[key])
+        attached: list[Encoded] = []
+        for param in dict.fromkeys(group["params"]):
+            attached.append(encoding.attach(param, len(self._encoded) + len(attached)))
+        self._encoded += attached
+        self._levels += [encoded for encoded in attached if isinstance(encoded, EncodedLevels)]
+        for key, value in checkpoint.counters().items():
+            self._memory.setdefault(key, value)
 
     def _base_step(self, closure: Callable[[], Any] | None) -> Any:
         return self._unhooked(self._base, closure) if closure is not None else self._unhooked(self._base)
 
-    def _gradient_step(self, closure: Callable[[], Any] | None) -> Any:
-        if not self._discrete:
-            loss = self._base_step(closure)
-        else:
-            loss = None
-            if closure is not None:
-                with torch.enable_grad():
-                    loss = closure()
-            self._check_gradients()
-            with self._latents():
-                self._base_step(None)
-            self._train_scales()
-        for encoded in self._encoded:
-            if not isinstance(encoded, EncodedLevels):
-                encoded.after_base()
+    @disable_dynamo
+    def _encoded_step(self, closure: Callable[[], Any] | None) -> Any:
+        moving = any(bool(group.get("lr", 1.0) != 0) for group in self.param_groups)
+        loss = self._gradient_step(closure, moving)
+        if self._anneals and moving:
+            memory = self._memory
+            memory["anneal_step"] += 1
+            self._anneal_if_due(memory["anneal_step"], memory)
         return loss
 
-    def _check_gradients(self) -> None:
-        for encoded in self._discrete:
-            grad = encoded.param.grad
-            if grad is not None and not bool(torch.isfinite(grad).all()):
-                bad = grad[~torch.isfinite(grad)].flatten()[0].item()
-                raise ValueError(
-                    f"Invalid gradient: {bad} in a discrete parameter of shape {tuple(grad.shape)}; "
-                    "finite gradients are needed, and nothing was moved"
-                )
-
-    @contextlib.contextmanager
-    def _latents(self) -> Iterator[None]:
-        """Let the base see latent weights; once annealing owns the codes, no gradient of them."""
-        hidden = [(e.param, e.param.grad) for e in self._discrete if e.latent is None]
+    def _gradient_step(self, closure: Callable[[], Any] | None, moving: bool) -> Any:
+        loss = None
         try:
-            for encoded in self._discrete:
-                encoded.before_base()
-            for param, _ in hidden:
-                param.grad = None
-            yield
-            for encoded in self._discrete:
-                encoded.after_base()
+            if not self._levels:
+                loss = self._base_step(closure)
+            else:
+                if closure is not None:
+                    with torch.enable_grad():
+                        loss = closure()
+                self._step_latents(moving)
+        finally:
+            for encoded in self._encoded:
+                if not isinstance(encoded, EncodedLevels):
+                    encoded.after_base()
+        checkpoint.announce(self)
+        if moving:
+            self._train_scales()
+        return loss
+
+    def _step_latents(self, moving: bool) -> None:
+        """Let the base train latent weights; once annealing owns the codes, it sees no gradient of them."""
+        for levels in self._levels:
+            _check_finite(levels.param.grad)
+            levels.adopt()
+        hidden = [(levels, levels.param.grad) for levels in self._levels if levels.latent is None]
+        try:
+            for levels in self._levels:
+                levels.before_base()
+            for levels, _ in hidden:
+                # A first look at a zero gradient: what the base keeps for a parameter depends on nothing else.
+                seen = checkpoint.announced(self, levels.param)
+                levels.param.grad = None if seen else torch.zeros_like(levels.param)
+            self._base_step(None)
+            for levels in self._levels:
+                levels.after_base() if moving else levels.write()
         except BaseException:
-            for encoded in self._discrete:
-                encoded.write()
+            for levels in self._levels:
+                levels.write()
             raise
         finally:
-            for param, grad in hidden:
-                param.grad = grad
+            for levels, grad in hidden:
+                levels.param.grad = grad
 
     def _train_scales(self) -> None:
+        owned = {e.param: e for e in self._levels if e.latent is None and e.learns_scale and e.param.grad is not None}
+        if not owned:
+            return
         for group in self.param_groups:
-            params = {id(p) for p in group["params"]}
-            scaled = [
-                e
-                for e in self._discrete
-                if id(e.param) in params and e.latent is None and e.learns_scale and e.param.grad is not None
-            ]
-            grads = [e.scale_gradient(e.param.grad) for e in scaled if e.param.grad is not None]
-            train_scales(self._refit["scale"], scaled, grads, float(group.get("lr", 1e-3)))
+            scaled = [owned[p] for p in dict.fromkeys(group["params"]) if p in owned]
+            grads = [levels.scale_gradient(levels.param.grad) for levels in scaled if levels.param.grad is not None]
+            train_scales(self._adams["scale"], scaled, grads, float(group.get("lr", 1e-3)))
 
     def _anneal_if_due(self, step: int, memory: dict[str, Any]) -> None:
         assert self._objective is not None
@@ -347,6 +355,10 @@ class AnnealingOptimizer(Optimizer):
                 record = step(view, objective, generator)
         except Fallback as reason:
             record = AnnealRecord(memory["anneal_step"], step.name, fallback=str(reason))
+        except BaseException:
+            for levels in self._levels:
+                levels.write()  # whatever was under way, codes and weights agree
+            raise
         if span is None:
             view.restore(best)
         else:
@@ -356,9 +368,9 @@ class AnnealingOptimizer(Optimizer):
         return record
 
     def _view(self, span: Span | None, reference: float, best: Best) -> View:
-        encoded = {id(e.param) for e in self._encoded}
-        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
-        continuous = [p for p in params if id(p) not in encoded and p.is_floating_point()]
+        encoded = {e.param for e in self._encoded}
+        params = dict.fromkeys(p for group in self.param_groups for p in group["params"])
+        continuous = [p for p in params if p.requires_grad and p.is_floating_point() and p not in encoded]
         return View(
             self._encoded,
             continuous,
@@ -366,8 +378,8 @@ class AnnealingOptimizer(Optimizer):
             span,
             reference,
             best,
-            self._refit["refit"],
-            self._refit["refit_scale"],
+            self._adams["refit"],
+            self._adams["refit_scale"],
         )
 
 
@@ -376,13 +388,25 @@ def _steps(annealing: Step | Sequence[Step] | None) -> list[Step]:
         return []
     steps: list[Any] = list(annealing) if isinstance(annealing, (list, tuple)) else [annealing]
     for step in steps:
-        if not callable(step) or not hasattr(step, "name"):
+        if not callable(step) or not hasattr(step, "name") or isinstance(step, type):
             raise TypeError(f"Invalid annealing: {step!r}; a step object, such as QuboStep(), is needed")
     return steps
 
 
-def _moving(lr: float | Tensor) -> bool:
-    return bool(lr != 0)
+def _portable(optimizer: Optimizer) -> dict[str, Any]:
+    """Attributes without the step that LR schedulers patch in and without hooks: neither can be copied or pickled."""
+    return {k: v for k, v in optimizer.__dict__.items() if k != "step" and not k.endswith("_hooks")}
+
+
+def _check_finite(grad: Tensor | None) -> None:
+    if grad is None:
+        return
+    bad = [x for x in (t.item() for t in grad.aminmax()) if not math.isfinite(x)]
+    if bad:
+        raise ValueError(
+            f"Invalid gradient: {bad[0]} in a discrete parameter of shape {tuple(grad.shape)}; "
+            "finite gradients are needed, and nothing was moved"
+        )
 
 
 def _needs_closure(base: Optimizer) -> bool:

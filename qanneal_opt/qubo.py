@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,10 +19,15 @@ __all__ = ["Affine", "QuadraticModel", "Qubo"]
 _ASYMMETRY = 1e-5
 
 
+def _tensor(value: Any) -> Tensor:
+    """A tensor as it is, anything else copied through numpy, where lists of floats are float64."""
+    return value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+
+
 def _floats(value: Any, name: str) -> Tensor:
     """``value`` as a finite, detached float64 tensor (not copied where it is one already)."""
     try:
-        tensor = torch.as_tensor(value).detach()
+        tensor = _tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"Invalid {name}: {value!r}; must be a tensor, an array or numbers") from error
     if tensor.is_complex():
@@ -56,7 +62,7 @@ class Qubo:
 
     Args:
         linear: ``(n,)`` for one problem, ``(B, n)`` for a batch. Tensors, arrays and lists are converted
-            to float64 (a float64 tensor is held as it is, not copied: do not change it afterwards).
+            to float64; a float64 tensor is not copied: do not change it afterwards.
         quadratic: ``(n, n)``, in a batch shared by all its problems, or ``(B, n, n)``. Symmetric up to
             rounding (it is symmetrised), zero diagonal, on the device of ``linear``.
         offset: a number or, for a batch, ``(B,)``.
@@ -146,7 +152,7 @@ class Qubo:
         Raises:
             ValueError: another shape, or an entry other than 0 and 1.
         """
-        b = torch.as_tensor(bits, device=self.linear.device)
+        b = _tensor(bits).to(self.linear.device)
         n, batch = self.n, self.batch
         if batch is None and (b.ndim not in (1, 2) or b.shape[-1] != n):
             raise ValueError(f"Invalid bits: shape {_shape(b)}; must be ({n},) or (R, {n})")
@@ -246,7 +252,7 @@ class Affine:
 
     def decode(self, bits: Any) -> Tensor:
         """Displacements of ``bits``: ``(m,)`` -> ``(n,)``, ``(R, m)`` -> ``(R, n)``, float64."""
-        b = torch.as_tensor(bits, device=self.matrix.device)
+        b = _tensor(bits).to(self.matrix.device)
         if b.ndim not in (1, 2) or b.shape[-1] != self.matrix.shape[1]:
             m = self.matrix.shape[1]
             raise ValueError(f"Invalid bits: shape {_shape(b)}; must be ({m},) or (R, {m})")
@@ -290,7 +296,7 @@ class QuadraticModel:
 
     def __call__(self, d: Any) -> Tensor:
         """Predicted change of f: ``(n,)`` -> ``()``, ``(R, n)`` -> ``(R,)``, float64."""
-        moves: Tensor = torch.as_tensor(d, dtype=torch.float64, device=self.g.device)
+        moves = _tensor(d).to(self.g.device, torch.float64)
         if moves.ndim not in (1, 2) or moves.shape[-1] != self.g.shape[0]:
             n = self.g.shape[0]
             raise ValueError(f"Invalid d: shape {_shape(moves)}; must be ({n},) or (R, {n})")

@@ -15,13 +15,13 @@ LR = 5e-3
 
 @dataclass(eq=False)
 class _Moments:
-    exp_avg: Tensor
+    exp_avg: Tensor  # of the value's shape; at least float32, as is exp_avg_sq
     exp_avg_sq: Tensor
     step: Tensor  # 0-d float32
 
     @staticmethod
     def like(tensor: Tensor) -> _Moments:
-        zeros = torch.zeros_like(tensor, memory_format=torch.preserve_format)
+        zeros = torch.zeros_like(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
         return _Moments(zeros, zeros.clone(), torch.zeros((), device=tensor.device))
 
 
@@ -35,23 +35,27 @@ class Adam:
         self._moments: dict[Tensor, _Moments] = {}
 
     def update(self, owners: Sequence[Tensor], values: Sequence[Tensor], grads: Sequence[Tensor], lr: float) -> None:
-        """Take one step in place on ``values``, each with its owner's moments."""
+        """Take one step in place on ``values``, each with its owner's moments; half precision steps in float32."""
         if not values:
             return
-        moments = []
         for owner, value in zip(owners, values, strict=True):
             if owner not in self._moments:
                 self._moments[owner] = _Moments.like(value)
-            moments.append(self._moments[owner])
+        moments = [self._moments[owner] for owner in owners]
+        wide = [value.to(m.exp_avg.dtype) for value, m in zip(values, moments, strict=True)]
+        grads = [grad.to(m.exp_avg.dtype) for grad, m in zip(grads, moments, strict=True)]
+        first, second = [m.exp_avg for m in moments], [m.exp_avg_sq for m in moments]
+        # torch's fused kernel takes no notice of strides.
+        dense = all(t.is_contiguous() and t.device.type in ("cpu", "cuda") for t in (*wide, *grads, *first, *second))
         with torch.no_grad():
             adam(
-                list(values),
-                list(grads),
-                [m.exp_avg for m in moments],
-                [m.exp_avg_sq for m in moments],
+                wide,
+                grads,
+                first,
+                second,
                 [],
                 [m.step for m in moments],
-                fused=all(value.device.type in ("cpu", "cuda") for value in values),
+                fused=dense,
                 amsgrad=False,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
@@ -60,6 +64,9 @@ class Adam:
                 eps=1e-8,
                 maximize=False,
             )
+            for value, stepped in zip(values, wide, strict=True):
+                if stepped is not value:
+                    value.copy_(stepped)
 
     def tensors(self, owner: Tensor, like: Tensor) -> dict[str, Tensor]:
         """Give an owner's moments, zeros of the shape of ``like`` where it has none yet."""
@@ -67,10 +74,5 @@ class Adam:
         return {"exp_avg": m.exp_avg, "exp_avg_sq": m.exp_avg_sq, "step": m.step}
 
     def load(self, owner: Tensor, tensors: dict[str, Tensor]) -> None:
-        """Take an owner's moments."""
-        device = owner.device
-        self._moments[owner] = _Moments(
-            tensors["exp_avg"].to(device, copy=True),
-            tensors["exp_avg_sq"].to(device, copy=True),
-            tensors["step"].to(device, copy=True),
-        )
+        """Take copies of an owner's moments."""
+        self._moments[owner] = _Moments(**{k: t.to(owner.device, copy=True) for k, t in tensors.items()})

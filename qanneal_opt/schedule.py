@@ -105,7 +105,7 @@ class OnPlateau:
         if step % self.patience:
             return False
         before, now = memory.get("anneal_plateau", math.inf), value()
-        memory["anneal_plateau"] = min(now, before)
+        memory["anneal_plateau"] = min(before, now)  # in this order NaN is never kept
         return math.isfinite(before) and not now < before - self.min_delta
 
     def span(self, step: int) -> None:
@@ -127,12 +127,15 @@ class Cooling:
         Raises:
             ValueError: on a negative or non-finite number, a zero beside a positive one, or an unknown unit.
         """
-        first, last = temperature if isinstance(temperature, (tuple, list)) else (temperature, temperature)
+        pair = temperature if isinstance(temperature, (tuple, list)) else (temperature, temperature)
+        numbers = all(isinstance(t, (int, float)) and 0 <= t < math.inf for t in pair)
         if unit not in ("relative", "absolute"):
             raise ValueError(f'Invalid temperature_unit: {unit!r}; "relative" or "absolute" is needed')
-        if not (0 <= first < math.inf and 0 <= last < math.inf and (first > 0) == (last > 0)):
-            raise ValueError(f"Invalid temperature: {temperature}; 0.0, or two positive finite numbers are needed")
-        return Cooling(float(first), float(last), "relative" if unit == "relative" else "absolute")
+        if not (numbers and len(pair) == 2 and (pair[0] > 0) == (pair[1] > 0)):
+            raise ValueError(
+                f"Invalid temperature: {temperature!r}; 0.0, or one or two positive finite numbers are needed"
+            )
+        return Cooling(float(pair[0]), float(pair[1]), "relative" if unit == "relative" else "absolute")
 
     def at(self, round: int, rounds: int, reference: float) -> float:
         """Give the temperature of one of ``rounds``, in units of the objective.

@@ -52,13 +52,14 @@ TOTALS = ("calls", "candidates", "accepted", "moved", "fallbacks", "gain", "mode
 
 def add_up(totals: dict[str, Any], record: AnnealRecord) -> None:
     """Add a record to the running totals of :data:`TOTALS`."""
+    before, after = record.loss_before, record.loss_after
     new = {
         "calls": 1,
         "candidates": record.candidates,
         "accepted": record.accepted,
         "moved": record.moved,
         "fallbacks": int(bool(record.fallback)),
-        "gain": (record.loss_before or 0.0) - (record.loss_after or 0.0),
+        "gain": 0.0 if before is None or after is None else before - after,
         **{phase: record.seconds.get(phase, 0.0) for phase in ("model", "sample", "judge")},
     }
     for name in TOTALS:
@@ -72,15 +73,18 @@ def summarize(totals: Mapping[str, Any], last: AnnealRecord | None) -> str:
     if not numbers["calls"]:
         return "no annealing step yet"
     phases = [numbers[phase] for phase in ("model", "sample", "judge")]
+    fell = f" ({numbers['fallbacks']} fell back)" if numbers["fallbacks"] else ""
     rows = [
-        ("annealing steps", f"{numbers['calls']}" + (f" ({numbers['fallbacks']} fell back)" * bool(numbers["fallbacks"]))),
+        ("annealing steps", f"{numbers['calls']}" + fell),
         ("candidates judged", f"{numbers['candidates']}, {numbers['accepted']} accepted"),
         ("weights moved", f"{numbers['moved']}"),
         ("objective within annealing", f"{-numbers['gain']:+.4g} in all"),
         ("seconds", "{:.2f} (model {:.2f}, sample {:.2f}, judge {:.2f})".format(sum(phases), *phases)),
     ]
     if last is not None:
-        rows.append(("last objective", f"{last.loss_after:.4g}" if last.loss_after is not None else "not finite"))
+        rows.append(
+            ("last objective", f"{last.loss_after:.4g}" if last.loss_after is not None else "not finite")
+        )
         rows.append(("strategy, sampler", f"{last.strategy}, {last.sampler or 'none'}"))
         if last.fallback:
             rows.append(("last fallback", last.fallback))

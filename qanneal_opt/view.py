@@ -52,7 +52,7 @@ class Best:
 
     loss: float = math.inf
     encoded: list[dict[str, Tensor]] = field(default_factory=list)
-    continuous: list[Tensor] = field(default_factory=list)
+    continuous: dict[Tensor, Tensor] = field(default_factory=dict)  # parameter -> its copy
 
 
 @dataclass(eq=False)
@@ -169,14 +169,14 @@ class View:
         if loss < self.best.loss:
             self.best.loss = loss
             self.best.encoded = [encoded.snapshot() for encoded in self.encoded]
-            self.best.continuous = [p.detach().clone() for p in self.continuous]
+            self.best.continuous = {p: p.detach().clone() for p in self.continuous}
 
     def restore(self, best: Best) -> None:
         """Write a kept state; nothing happens if there is none."""
         for encoded, snapshot in zip(self.encoded, best.encoded, strict=False):
             encoded.restore(snapshot)
         with torch.no_grad():
-            for p, kept in zip(self.continuous, best.continuous, strict=False):
+            for p, kept in best.continuous.items():
                 p.copy_(kept)
 
     def train(self, grads: Sequence[Tensor], scale_grads: Sequence[Tensor], lr: float = LR) -> None:

@@ -343,9 +343,7 @@ def test_tuning_halves_and_ends_with_the_winner():
         )
     )
     assert [(row["round"], row["epochs"]) for row in rows[:4]] == [(1, 1), (1, 2), (1, 3), (1, 4)]
-    assert (
-        (rows[2]["loss"] == 1.0
-        and {row["epochs"] for row in rows[4:6]} == {2, 3})
-        or {row["epochs"] for row in rows[4:6]} == {3, 4}
-    )
+    assert (rows[2]["loss"] == 1.0 and {row["epochs"] for row in rows[4:6]} == {2, 3}) or {
+        row["epochs"] for row in rows[4:6]
+    } == {3, 4}
     assert rows[-1]["chosen"] and rows[-1]["epochs"] == 3 and sum(row["chosen"] for row in rows) == 1

@@ -1,8 +1,9 @@
 """Reinforced belief propagation for the binary perceptron: the specialised algorithm that sets the bar.
 
-Braunstein and Zecchina, "Learning by message passing in networks of discrete synapses", Phys. Rev. Lett. 96, 030201
-(2006), with messages in the Gaussian approximation of many inputs and closed on single-site magnetisations m (the TAP
-form: one pass costs two products with the patterns). With xi = label * pattern, V = sum_i (1 - m_i^2):
+Braunstein and Zecchina, "Learning by message passing in networks of discrete synapses", Phys. Rev. Lett.
+96, 030201 (2006), with messages in the Gaussian approximation of many inputs and closed on single-site
+magnetisations m (the TAP form: one pass costs two products with the patterns). With xi = label * pattern and
+V = sum_i (1 - m_i^2):
 
     omega_a = sum_i xi_ai m_i - V g_a(old),   g_a = phi(x) / (sqrt(V) Phi(x)),  x = omega_a / sqrt(V)
     h_i = sum_a xi_ai g_a + m_i sum_a g_a (g_a + omega_a / V) + r_t h_i(old),   m_i = tanh h_i

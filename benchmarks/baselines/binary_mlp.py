@@ -58,9 +58,9 @@ def forward(weights: Layers, biases: Layers, activations: Layers) -> None:
 def exponentials(values: Array) -> None:
     """exp in place for finite values up to 88, contiguous, of any rank; below -87 the result is about 1e-38.
 
-    exp(x) = 2^floor(t) * 2^(t - floor(t)) with t = x / ln 2: a polynomial (interpolated at Chebyshev nodes, relative
-    error 1e-7) for the second factor, the exponent bits for the first. The compiler turns this into SIMD code, which it
-    cannot do with a call of `expf`: eight times faster.
+    exp(x) = 2^floor(t) * 2^(t - floor(t)) with t = x / ln 2: a polynomial (interpolated at Chebyshev nodes,
+    relative error 1e-7) for the second factor, the exponent bits for the first. The compiler turns this into
+    SIMD code, which it cannot do with a call of `expf`: eight times faster.
     """
     flat = values.ravel()
     bits = flat.view(np.int32)
@@ -76,9 +76,9 @@ def exponentials(values: Array) -> None:
 
 @compiled
 def cross_entropy(logits: Array, targets: Array, deltas: Array) -> float:
-    """Mean cross-entropy with target distributions `(batch, classes)`; `deltas` gets its gradient by the logits."""
+    """Mean cross-entropy with target distributions `(batch, classes)`; its gradient goes to `deltas`."""
     count, classes = logits.shape
-    total = 0.0
+    total: float = 0.0
     for sample in range(count):
         top = logits[sample, 0]
         for unit in range(1, classes):
@@ -95,7 +95,7 @@ def cross_entropy(logits: Array, targets: Array, deltas: Array) -> float:
         share = np.float32(1.0) / (mass * np.float32(count))
         for unit in range(classes):
             deltas[sample, unit] = deltas[sample, unit] * share - targets[sample, unit] / np.float32(count)
-    return total / count
+    return float(total / count)
 
 
 @compiled
@@ -104,7 +104,8 @@ def backward(
 ) -> None:
     """Gradients by the discrete weights and the biases, from `deltas[-1]`, the gradient by the logits.
 
-    `deltas[l]` `(batch, out)` belongs to layer l; straight-through hands the weight gradients to the latents unchanged.
+    `deltas[l]` `(batch, out)` belongs to layer l; straight-through hands the weight gradients to the latents
+    unchanged.
     """
     for back in range(len(weights)):
         layer = len(weights) - 1 - back
@@ -127,8 +128,8 @@ def backward(
 def through_scale(weights: Layers, gradients: Layers) -> None:
     """Turn gradients by W = mean|v| * sign(v) into gradients by v, in place (XNOR-Net, section 3.1).
 
-    dJ/dv_i = s * G_i + sign(v_i) * sum_k G_k sign(v_k) / n: the first term passes straight through the sign, the second
-    is exact and comes from the scale s.
+    dJ/dv_i = s * G_i + sign(v_i) * sum_k G_k sign(v_k) / n: the first term passes straight through the sign,
+    the second is exact and comes from the scale s.
     """
     for layer in range(len(weights)):
         weight, gradient = weights[layer], gradients[layer]
@@ -154,7 +155,7 @@ def adam(
     beta2: float,
     decay: float,
 ) -> None:
-    """One AdamW step in place (Loshchilov and Hutter 2019; beta1 = .9, eps = 1e-8); arrays of one shape, any rank."""
+    """One AdamW step in place (Loshchilov and Hutter 2019; beta1 = .9, eps = 1e-8); contiguous, any rank."""
     rate = np.float32(lr / (1.0 - 0.9**step))
     keep = np.float32(1.0 - lr * decay)
     correction = np.float32(1.0 / (1.0 - beta2**step))

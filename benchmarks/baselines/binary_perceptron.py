@@ -1,7 +1,7 @@
-"""Straight-through training of a binary perceptron, compiled: w = sign(v), loss of the stabilities y x.w / sqrt(N).
+"""Straight-through training of a binary perceptron, compiled: w = sign(v), hinge loss of y x.w / sqrt(N).
 
-The gradient by w goes to the latents v unchanged. With plain gradient steps, batch 1 and hinge loss this is the clipped
-perceptron rule of the literature (Rosenblatt's rule on hidden weights), so tuning covers that as well.
+The gradient by w goes to the latents v unchanged. With plain gradient steps, batch 1 and no margin this is
+the clipped perceptron rule of the literature (Rosenblatt's rule on hidden weights): tuning covers it as well.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ PLAIN = 8.0e-11  # a plain update of one latent
 
 @dataclass(frozen=True)
 class Setting:
-    """What tuning chooses: rule (AdamW or plain), squared or plain hinge, its margin, epochs of one restart."""
+    """What tuning chooses: AdamW or plain steps, squared or plain hinge, its margin, epochs of a restart."""
 
     lr: float
     batch: int
@@ -46,7 +46,7 @@ def _restart(
     clip: float,
     best: Array,
 ) -> tuple[int, int]:
-    """Train `latent` in place; the weights with fewest errors are left in `best`. Returns (errors, epochs used)."""
+    """Train `latent` in place; the weights with fewest errors go to `best`. Returns (errors, epochs used)."""
     count, size = signed.shape
     gain = np.float32(1.0 / np.sqrt(size))
     weights, gradient = np.empty(size, np.float32), np.empty(size, np.float32)
@@ -103,18 +103,19 @@ def epochs_within(budget: float, count: int, size: int, setting: Setting) -> int
     """Epochs of all restarts together that take `budget` CPU seconds."""
     update = ADAM if setting.adaptive else PLAIN
     steps = -(-count // setting.batch)
-    return max(1, int(budget / (3 * PRODUCT * count * size + update * steps * size)))
+    products = 2 if setting.batch >= count else 3
+    return max(1, int(budget / (products * PRODUCT * count * size + update * steps * size)))
 
 
 def train(
     patterns: Array, labels: Array, setting: Setting, *, budget: float, seed: int
 ) -> tuple[Array, int, int]:
-    """Restart until solved or until `budget` CPU seconds are used (as a fixed number of epochs: reproducible).
+    """Restart until solved or until `budget` CPU seconds are used (a fixed number of epochs: reproducible).
 
     Returns weights +-1 `(N,)`, their training errors, and the epochs used.
     """
     signed = np.ascontiguousarray(patterns * labels[:, None])
-    left = epochs_within(budget, *signed.shape, setting)
+    left = epochs_within(budget, len(signed), signed.shape[1], setting)
     begun, restart, fewest = left, 0, len(signed) + 1
     best = np.ones(signed.shape[1], np.float32)
     while left > 0 and fewest > 0:

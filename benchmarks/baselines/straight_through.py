@@ -1,16 +1,18 @@
 """Straight-through training of binary networks, compiled: the baseline that the alternation has to beat.
 
-AdamW moves latents V; the forward pass uses W = mean|v| * sign(v) row by row. The gradient by W goes to V unchanged
-(Bengio et al., arXiv 1308.3432), or through the scale as well (XNOR-Net, arXiv 1603.05279): tuning chooses. The
-learning rate falls along a cosine. Every restart ends with the same refit of scales and biases that the alternation ends with, and the restart
-with the lowest training loss is the result.
+AdamW moves latents V; the forward pass uses W = mean|v| * sign(v) row by row. The gradient by W goes to V
+unchanged (Bengio et al., arXiv 1308.3432), or through the scale as well (XNOR-Net, arXiv 1603.05279): tuning
+chooses. The learning rate falls along a cosine. Every restart ends with the same refit of scales and biases
+as the alternation, and the restart with the lowest training loss is the result.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from benchmarks.baselines.binary_mlp import (
     Array,
@@ -28,8 +30,8 @@ from benchmarks.data import Split
 
 REFIT_STEPS = 150
 
-# Seconds of one core, fitted to measured runs within 10%: a step costs STEP + batch * (SAMPLE + PRODUCT * weights),
-# a refit step costs REFIT for each sample of the training set.
+# Seconds of one core, fitted to measured runs within 10%: a step costs
+# STEP + batch * (SAMPLE + PRODUCT * weights), a refit step REFIT for each sample of the training set.
 STEP = 1.8e-6
 SAMPLE = 1.25e-7
 PRODUCT = 4.0e-11
@@ -38,7 +40,10 @@ REFIT = 6.0e-8
 
 @dataclass(frozen=True)
 class Setting:
-    """What tuning chooses. `clip`: latents stay within +-clip (0: no bound); `chain`: the scale passes gradients too."""
+    """What tuning chooses.
+
+    `clip`: latents stay within +-clip (0: no bound); `chain`: the gradient passes through the scale as well.
+    """
 
     lr: float
     batch: int
@@ -132,7 +137,7 @@ def _refit(
     best_scales: Layers,
     best_biases: Layers,
 ) -> float:
-    """Full-batch Adam on scales and biases, lr 5e-3 falling along a cosine; the best point seen is left in `best_*`."""
+    """Full-batch Adam on scales and biases, lr from 5e-3 along a cosine; the best point goes to `best_*`."""
     best = np.inf
     for step in range(1, steps + 2):
         rescale(codes, scales, weights)
@@ -163,7 +168,7 @@ def _buffers(batch: int, sizes: Sequence[int]) -> Layers:
     return tuple(np.zeros((batch, size), np.float32) for size in sizes)
 
 
-def smoothed(targets: np.ndarray, classes: int, smoothing: float) -> Array:
+def smoothed(targets: NDArray[np.int64], classes: int, smoothing: float) -> Array:
     """Target distributions (1 - eps) onehot + eps / classes, `(n, classes)` float32.
 
     >>> smoothed(np.array([1]), 2, 0.5)
@@ -175,7 +180,7 @@ def smoothed(targets: np.ndarray, classes: int, smoothing: float) -> Array:
 
 def initial(sizes: Sequence[int], rng: Generator) -> tuple[Layers, Layers]:
     """Latents and biases drawn as `torch.nn.Linear` draws them: uniform within +-1/sqrt(in)."""
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(pairwise(sizes))
     latents = tuple(rng.uniform(-1, 1, (o, i)).astype(np.float32) / np.float32(np.sqrt(i)) for i, o in pairs)
     biases = tuple(rng.uniform(-1, 1, o).astype(np.float32) / np.float32(np.sqrt(i)) for i, o in pairs)
     return latents, biases
@@ -184,7 +189,7 @@ def initial(sizes: Sequence[int], rng: Generator) -> tuple[Layers, Layers]:
 def refit(latents: Layers, biases: Layers, inputs: Array, targets: Array) -> BinaryNet:
     """Freeze the signs of the latents and refit scales and biases on all the data.
 
-    The product of the inputs with the first layer's codes is taken once: the first layer then acts as a diagonal.
+    The product of the inputs with the first layer's codes is taken once: that layer then acts as a diagonal.
     """
     codes = tuple(np.where(latent >= 0, np.float32(1), np.float32(-1)) for latent in latents)
     scales: Layers = tuple(np.abs(latent).mean(1) for latent in latents)
@@ -211,8 +216,8 @@ def refit(latents: Layers, biases: Layers, inputs: Array, targets: Array) -> Bin
 
 
 def steps_within(budget: float, sizes: Sequence[int], count: int, setting: Setting) -> int:
-    """Steps of each restart, so that all restarts with their refits take `budget` CPU seconds or a little more."""
-    weights = sum(i * o for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+    """Steps of each restart: all restarts with their refits take about `budget` CPU seconds."""
+    weights = sum(i * o for i, o in pairwise(sizes))
     step = STEP + setting.batch * (SAMPLE + PRODUCT * weights)
     refits = REFIT_STEPS * REFIT * count
     return max(1, int((budget / setting.restarts - refits) / step))
@@ -221,7 +226,7 @@ def steps_within(budget: float, sizes: Sequence[int], count: int, setting: Setti
 def train(
     split: Split, hidden: Sequence[int], setting: Setting, *, budget: float, seed: int, smoothing: float = 0.0
 ) -> BinaryNet:
-    """Train a binary network of `hidden` units for `budget` CPU seconds (a fixed number of steps: reproducible)."""
+    """Train a network of `hidden` units for `budget` CPU seconds (a fixed number of steps: reproducible)."""
     inputs = split.train_inputs
     targets = smoothed(split.train_targets, split.classes, smoothing)
     sizes = [inputs.shape[1], *hidden, split.classes]

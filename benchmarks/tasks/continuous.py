@@ -1,8 +1,8 @@
-"""Continuous weights, digits 64-16-10 ReLU: the cost of a training loss of 0.05, where annealing brings no gain.
+"""Digits 64-16-10 ReLU with continuous weights: the cost of a training loss of 0.05; no gain by annealing.
 
-loss: mean cross-entropy over all training data at the end; metric: test accuracy; solved: the loss was reached within
-the cap; ge: gradients of the whole training set until then (the cap, if it was not). The check of the loss, four times
-a pass, is not counted in ge; it is in the CPU seconds, and the same for all contenders.
+loss: mean cross-entropy over all training data at the end; metric: test accuracy; solved: the loss was reached
+within the cap; ge: gradients of the whole training set until then (else the cap). The check of the
+loss, four times a pass, is not in ge; it is in the CPU seconds, and the same for all contenders.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +49,7 @@ def network(seed: int) -> nn.Sequential:
 
 
 def train(seed: int, batch: int, make_optimizer: MakeOptimizer) -> dict[str, Any]:
-    """Mini-batch steps until the training loss is at most `TARGET`, or `CAP` gradients of all the data are spent."""
+    """Mini-batch steps until the training loss is at most `TARGET`, or `CAP` passes are spent."""
     split = digits(seed)
     inputs, targets = (
         torch.from_numpy(split.train_inputs),

@@ -40,11 +40,11 @@ def straight_through(
 
 
 def tuning_rows(
-    key: Callable[[dict[str, float]], float], run: Callable[..., dict[str, Any]]
+    grid: Sequence[Setting], key: Callable[[dict[str, float]], float], run: Callable[..., dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Halving over learning rate, batch, clip and gradient of the scale; then neighbours; then restarts.
+    """Halving: a grid, twice the neighbours of the best, then restarts; `run(seed, setting, budget=...)`.
 
-    `run(seed, setting, budget=...)`. The first rounds have a third of the budget and of the restarts: the same steps each.
+    The first rounds have a third of the budget.
     """
 
     def third(setting: Setting, seed: int) -> dict[str, Any]:
@@ -53,25 +53,23 @@ def tuning_rows(
     def full(setting: Setting, seed: int) -> dict[str, Any]:
         return run(seed, setting, budget=BUDGET)
 
-    def grid(_: Sequence[Setting]) -> list[Setting]:
-        axes = product((1e-3, 3e-3, 1e-2), (32, 64, 256), (0.0, 1.0), (False, True))
-        return [Setting(lr, batch, 4, clip, chain) for lr, batch, clip, chain in axes]
-
     def neighbours(best: Sequence[Setting]) -> list[Setting]:
         near = list(best)
         for one in best:
             near += [replace(one, lr=round(one.lr * factor, 6)) for factor in (0.5, 2.0)]
             near += [replace(one, clip=one.clip * factor) for factor in (0.5, 2.0)]
-            near += [replace(one, batch=one.batch // 2), replace(one, decay=0.01)]
+            near += [replace(one, batch=round(one.batch * factor)) for factor in (0.5, 2.0)]
+            near += [replace(one, decay=0.01)]
         return near
 
     def restarts(best: Sequence[Setting]) -> list[Setting]:
-        return [replace(setting, restarts=count) for setting in best for count in (4, 8, 16, 32)]
+        return [replace(setting, restarts=count) for setting in best for count in (2, 4, 8, 16)]
 
     rounds = [
-        Round(grid, third, TUNING_SEEDS[:2], keep=4),
+        Round(lambda _: grid, third, TUNING_SEEDS[:2], keep=3),
         Round(neighbours, third, TUNING_SEEDS[:3], keep=3),
-        Round(restarts, full, TUNING_SEEDS[:3], keep=4),
+        Round(neighbours, third, TUNING_SEEDS[:4], keep=2),
+        Round(restarts, full, TUNING_SEEDS[:4], keep=3),
         Round(list, full, TUNING_SEEDS[:6], keep=1),
     ]
     return search(rounds, key)
@@ -79,7 +77,9 @@ def tuning_rows(
 
 def tune() -> Iterator[dict[str, Any]]:
     """Lowest training loss on the tuning seeds."""
-    return tuning_rows(lambda row: row["loss"], straight_through)
+    axes = product((3e-3, 1e-2, 3e-2), (32, 128), (0.0, 0.3, 1.0), (False, True))
+    grid = [Setting(lr, batch, 4, clip, chain) for lr, batch, clip, chain in axes]
+    return tuning_rows(grid, lambda row: row["loss"], straight_through)
 
 
 CONTENDERS: dict[str, Callable[[int], dict[str, Any]]] = {

@@ -62,12 +62,8 @@ def tuning_rows(load: float) -> Iterator[dict[str, Any]]:
         return straight_through(seed, load, setting)
 
     def grid(_: Sequence[Setting]) -> list[Setting]:
-        axes = product(
-            ((1e-3, True), (1e-2, True), (1e-2, False), (1e-1, False)),
-            (1, 16, 512),
-            (0.0, 1.0),
-            (False, True),
-        )
+        rules = ((1e-3, True), (1e-2, True), (1e-2, False), (1e-1, False))
+        axes = product(rules, (1, 16, 512), (0.0, 0.2), (False, True))
         return [
             Setting(lr, batch, margin, squared, adaptive, epochs=400)
             for (lr, adaptive), batch, margin, squared in axes
@@ -78,12 +74,12 @@ def tuning_rows(load: float) -> Iterator[dict[str, Any]]:
         for one in best:
             near += [replace(one, lr=round(one.lr * factor, 6)) for factor in (0.3, 3.0)]
             near += [replace(one, epochs=epochs) for epochs in (100, 1500)]
-            near += [replace(one, margin=one.margin + 0.5), replace(one, clip=1.0), replace(one, batch=4)]
+            near += [replace(one, margin=one.margin + 0.1), replace(one, clip=1.0), replace(one, batch=4)]
         return near
 
     rounds = [
         Round(grid, run, TUNING_SEEDS[:3], keep=4),
-        Round(neighbours, run, TUNING_SEEDS[:5], keep=3),
+        Round(neighbours, run, TUNING_SEEDS[:5], keep=2),
         Round(neighbours, run, TUNING_SEEDS, keep=1),
     ]
     return search(rounds, lambda row: (-row["solved"], row["loss"]))

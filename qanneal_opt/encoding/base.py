@@ -19,7 +19,7 @@ class Encoding(Protocol):
     """What a parameter group carries under ``"encoding"``: a frozen description without state."""
 
     def attach(self, param: Tensor, owner: int) -> Encoded:
-        """Give the state of ``param`` under this encoding; ``owner`` is its place among encoded parameters."""
+        """Give the state of ``param`` under this encoding, the ``owner``-th of the encoded parameters."""
         ...
 
     def spec(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Encoded(ABC):
         generator: torch.Generator,
         allowed: Tensor | None = None,
     ) -> tuple[Moves, Tensor]:
-        """Give the ``count`` best moves by ``gradient * displacement - temperature * Gumbel``, and the scores.
+        """Give the ``count`` best moves by ``gradient * displacement - temperature * Gumbel``, and scores.
 
         At most one move touches a weight, and only where ``allowed`` (bool, of the parameter's shape) is
         True. Fewer come back where there are not that many.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +39,11 @@ class Levels:
 
     def __post_init__(self) -> None:
         values = tuple(sorted(float(value) for value in self.values))
-        if not 2 <= len(values) <= 256 or len(set(values)) < len(values) or not all(map(math.isfinite, values)):
+        if (
+            not 2 <= len(values) <= 256
+            or len(set(values)) < len(values)
+            or not all(map(math.isfinite, values))
+        ):
             raise ValueError(f"Invalid values: {self.values}; 2 to 256 different finite numbers are needed")
         if isinstance(self.scale, Tensor):
             if not bool((torch.isfinite(self.scale) & (self.scale > 0)).all()):
@@ -97,7 +100,9 @@ class EncodedLevels(Encoded):
         if not weights.is_floating_point():
             raise TypeError(f"Invalid params: {weights.dtype}; Levels need floating-point parameters")
         if weights.numel() == 0 or not bool(torch.isfinite(weights).all()):
-            raise ValueError(f"Invalid params: shape {tuple(weights.shape)}; Levels need finite weights, at least one")
+            raise ValueError(
+                f"Invalid params: shape {tuple(weights.shape)}; Levels need finite weights, at least one"
+            )
         self.levels = torch.tensor(encoding.values, dtype=weights.dtype, device=weights.device)  # (L,)
         self._between = (self.levels[1:] + self.levels[:-1]) / 2  # (L - 1,)
         self.learns_scale = isinstance(encoding.scale, str)
@@ -106,10 +111,11 @@ class EncodedLevels(Encoded):
             self._dims = self._dims[1:]
         if isinstance(encoding.scale, Tensor):
             self.scale = encoding.scale.detach().to(weights, copy=True)
-            if torch.broadcast_shapes(self.scale.shape, weights.shape) != weights.shape:
-                raise ValueError(
-                    f"Invalid scale: shape {tuple(self.scale.shape)}; it has to broadcast to {tuple(weights.shape)}"
-                )
+            try:
+                self.scale.expand(weights.shape)
+            except RuntimeError as error:
+                given, needed = tuple(self.scale.shape), tuple(weights.shape)
+                raise ValueError(f"Invalid scale: shape {given}; it has to broadcast to {needed}") from error
         else:
             self.scale = self._first_scale(weights)
         self.codes = self._nearest(weights)  # uint8, the parameter's shape
@@ -130,13 +136,26 @@ class EncodedLevels(Encoded):
         """Write codes and scale into the parameter."""
         with torch.no_grad():
             self.param.copy_(self.weights)
-        self._written = self.param._version
+        self._written = self._stamp()
 
     def adopt(self) -> None:
-        """Snap anew if somebody else wrote the parameter, such as ``model.load_state_dict``."""
-        if self.param._version == self._written or torch.equal(self.param, self.weights):
+        """Snap anew if somebody else wrote the parameter, such as ``model.load_state_dict``.
+
+        Writes through ``param.data`` in place leave no mark: they go unseen.
+
+        Raises:
+            ValueError: if it is not finite.
+        """
+        if self._stamp() == self._written:
+            return
+        if torch.equal(self.param, self.weights):
+            self._written = self._stamp()
             return
         weights = self.param.detach().clone()
+        if not bool(torch.isfinite(weights).all()):
+            raise ValueError(
+                f"Invalid params: shape {tuple(weights.shape)}; Levels need finite weights, at least one"
+            )
         if self.learns_scale:
             self.scale = self._first_scale(weights)
         self.codes = self._nearest(weights)
@@ -175,6 +194,8 @@ class EncodedLevels(Encoded):
         if self.latent is not None:
             self.latent.copy_(self.param.detach())
             self._follow(self.latent)
+            self.write()
+        elif self._stamp() != self._written:
             self.write()
 
     def propose(
@@ -223,7 +244,7 @@ class EncodedLevels(Encoded):
         self.codes.put_(index, target.to(torch.uint8))
         with torch.no_grad():
             self.param.put_(index, self._values(index, target))
-        self._written = self.param._version
+        self._written = self._stamp()
 
     def set_codes(self, codes: Tensor) -> None:
         """Take all codes at once, of the parameter's shape."""
@@ -235,8 +256,11 @@ class EncodedLevels(Encoded):
         return self.codes.take(index).long()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Codes, scale and latent weights (the weights themselves once there are none)."""
-        latent = self.param.detach() if self.latent is None else self.latent
+        """Codes, scale and latent weights: zeros once there are none.
+
+        Never the parameter itself, as distributed checkpoints load into these tensors.
+        """
+        latent = torch.zeros_like(self.param) if self.latent is None else self.latent
         return {"codes": self.codes, "scale": self.scale, "latent": latent}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -255,8 +279,12 @@ class EncodedLevels(Encoded):
         self.codes, self.scale = snapshot["codes"].clone(), snapshot["scale"].clone()
         self.write()
 
+    def _stamp(self) -> tuple[int, int]:
+        """What changes when somebody writes the parameter or gives it another storage."""
+        return self.param._version, self.param.data_ptr()
+
     def _values(self, index: Tensor, target: Tensor) -> Tensor:
-        return self.levels[target] * self.scale.expand(self.param.shape).reshape(-1)[index]
+        return self.levels[target] * self.scale.expand(self.param.shape).take(index)
 
     def _moves(self, index: Tensor, target: Tensor) -> Moves:
         value = self._values(index, target)
@@ -273,7 +301,8 @@ class EncodedLevels(Encoded):
         return torch.stack([(codes - 1).clamp(min=0), (codes + 1).clamp(max=count - 1)])
 
     def _nearest(self, weights: Tensor) -> Tensor:
-        return torch.bucketize(weights / self.scale, self._between, right=True).to(torch.uint8)
+        ratio = (weights / self.scale).contiguous()
+        return torch.bucketize(ratio, self._between, right=True).to(torch.uint8)
 
     def _follow(self, weights: Tensor) -> None:
         """Codes nearest to ``weights``, then the least-squares scale of those codes (one Lloyd step)."""
@@ -285,7 +314,11 @@ class EncodedLevels(Encoded):
 
     def _first_scale(self, weights: Tensor) -> Tensor:
         """The best of a few starts of Lloyd's algorithm, for each scale by its squared error."""
-        rows = weights.abs().amax(self._dims, keepdim=weights.ndim > len(self._dims)) if self._dims else weights.abs()
+        rows = (
+            weights.abs().amax(self._dims, keepdim=weights.ndim > len(self._dims))
+            if self._dims
+            else weights.abs()
+        )
         widest = torch.where(rows > 0, rows, torch.ones_like(rows)) / self.levels.abs().max()
         best, least = widest, torch.full_like(widest, math.inf)
         for fraction in (1.0, 0.85, 0.7, 0.55, 0.4, 0.25):

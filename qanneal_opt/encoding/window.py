@@ -87,7 +87,9 @@ class EncodedWindow(Encoded):
     def __init__(self, encoding: Window, param: Tensor, owner: int) -> None:
         super().__init__(param, owner)
         if not param.is_floating_point() or param.numel() == 0:
-            raise ValueError(f"Invalid params: {param.dtype}, shape {tuple(param.shape)}; Window needs floating weights")
+            raise ValueError(
+                f"Invalid params: {param.dtype}, shape {tuple(param.shape)}; Window needs floating weights"
+            )
         self.bits = encoding.bits
         self.radius = encoding.radius
         self._bounds = (1e-3 * encoding.radius, 1e3 * encoding.radius)
@@ -98,11 +100,11 @@ class EncodedWindow(Encoded):
         return Window(self.bits, self.radius)
 
     def adapt(self, actual: float, predicted: float) -> None:
-        """Adapt the trust radius to the ratio of actual to predicted reduction (Conn, Gould and Toint, 2000)."""
+        """Adapt the radius to the ratio of actual to predicted reduction (Conn, Gould and Toint, 2000)."""
         if predicted >= 0:
             return
         ratio = actual / predicted
-        factor = 2.0 if ratio > 0.75 else 0.5 if ratio < 0.25 else 1.0
+        factor = 2.0 if ratio > 0.75 else 1.0 if ratio >= 0.25 else 0.5  # NaN is a bad prediction too
         self.radius = min(max(self.radius * factor, self._bounds[0]), self._bounds[1])
 
     def propose(
@@ -113,8 +115,9 @@ class EncodedWindow(Encoded):
         generator: torch.Generator,
         allowed: Tensor | None = None,
     ) -> tuple[Moves, Tensor]:
-        """Rank weights by the gain of a full radius downhill; each move is to there."""
-        size = self.radius * -gradient.flatten().sign()
+        """Rank weights by the gain of the largest displacement downhill; each move is to there."""
+        down, up = gradient.new_tensor(self.window.displacements)[[0, -1]]
+        size = torch.where(gradient.flatten() > 0, down, up)
         score = gradient.flatten() * size
         if temperature > 0:
             score = score - temperature * gumbel(tuple(score.shape), generator, score.device)
@@ -126,7 +129,7 @@ class EncodedWindow(Encoded):
     def sweep(self, generator: torch.Generator) -> Moves:
         """Give each weight, in random order, a random displacement."""
         index = torch.randperm(self.param.numel(), generator=generator)
-        table = torch.tensor([d for d in self.window.displacements if d != 0.0] or [-self.radius])
+        table = torch.tensor([d for d in self.window.displacements if d != 0.0], dtype=torch.float64)
         size = table[torch.randint(len(table), (len(index),), generator=generator)]
         return self.displace(index.to(self.param.device), size.to(self.param))
 

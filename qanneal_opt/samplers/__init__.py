@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qanneal_opt.samplers.arrays import ArraySeat
-    from qanneal_opt.samplers.base import Samples, SamplerError, Seat
+    from qanneal_opt.samplers.base import SamplerError, Samples, Seat
     from qanneal_opt.samplers.dimod_seat import DimodSeat
     from qanneal_opt.samplers.exact import Exact
     from qanneal_opt.samplers.ocean import dwave_sa, dwave_tabu, greedy, hybrid, qpu, sqa

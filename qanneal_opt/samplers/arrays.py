@@ -1,4 +1,4 @@
-"""A foreign object with `sample_arrays` in a seat: a batch goes to it in one call, and its answer is checked."""
+"""A foreign object with `sample_arrays` in a seat: asked once for a whole batch, its answer checked."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["ArraySeat"]
 
 
 class ArraySeat(Seat):
-    """A seat for an object with ``sample_arrays(qubo, *, num_reads, seed)`` that gives something with ``bits``.
+    """A seat for an object with ``sample_arrays(qubo, *, num_reads, seed)`` whose answer has ``bits``.
 
-    ``temperature`` and ``initial_states`` are passed on when they are asked for; a temperature only if the object
-    says ``draws_at_temperature = True``.
+    ``temperature`` and ``initial_states`` are passed on when they are asked for; a temperature only if the
+    object says ``draws_at_temperature = True``.
 
     Args:
         sampler: the object. Its ``name`` and ``parameters`` are used where it has them.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qanneal_opt.qubo import Qubo
 
-__all__ = ["Request", "Samples", "SamplerError", "Seat"]
+__all__ = ["Request", "SamplerError", "Samples", "Seat"]
 
 
 class SamplerError(RuntimeError):
@@ -28,9 +28,9 @@ class Samples:
 
     Args:
         bits: uint8, ``(R, n)`` or ``(B, R, n)``.
-        energies: float64, ``(R,)`` or ``(B, R)``, ascending: the energies of ``bits``, computed from the Qubo.
+        energies: float64, ``(R,)`` or ``(B, R)``, ascending; of ``bits``, computed from the Qubo.
         info: plain data: ``"sampler"``, ``"reads_returned"`` (R: it may be fewer than asked for),
-            ``"temperature"`` (what they were drawn at, ``None`` for minima), and what the sampler had to tell.
+            ``"temperature"`` (that of the draws, ``None`` for minima), and what the sampler had to tell.
     """
 
     bits: Tensor
@@ -78,7 +78,7 @@ class Seat(ABC):
 
     @abstractmethod
     def _answers(self, qubo: Qubo, requests: list[Request]) -> list[tuple[Any, dict[str, Any]]]:
-        """For each request (one a problem of ``qubo``): bits ``(R, n)`` in any order, and plain data to tell."""
+        """For each request, one a problem of ``qubo``: bits ``(R, n)`` in any order, plain data to tell."""
 
     def sample_arrays(
         self,
@@ -139,7 +139,7 @@ class Seat(ABC):
         return Samples(bits.to(torch.uint8), energies.to(torch.float64), info)
 
     def _settle(self, request: Request, answer: Any) -> tuple[Tensor, Tensor]:
-        """Check an answer; give its bits ``(R, n)`` and energies ``(R,)``, best first and no more than asked for."""
+        """Check an answer; give bits ``(R, n)`` and energies ``(R,)``, best first, no more than asked for."""
         bits = self._checked(answer, request.qubo.n)
         if request.temperature is None and request.start is not None:
             bits = np.concatenate([bits, request.start])  # a minimum is no worse than where it started
@@ -165,11 +165,10 @@ class Seat(ABC):
             raise SamplerError(f"Sampler {self.name!r} returned {shape}; must be bits of shape (reads, {n})")
         if not len(values):
             raise SamplerError(f"Sampler {self.name!r} returned no sample")
-        bits = values.astype(np.uint8)
-        if not np.array_equal(bits, values) or bits.max() > 1:
-            wrong = values[(values != 0) & (values != 1)].flat[0]
-            raise SamplerError(f"Sampler {self.name!r} returned the value {wrong}; must be 0 or 1")
-        return bits
+        wrong = values[(values != 0) & (values != 1)]
+        if len(wrong):
+            raise SamplerError(f"Sampler {self.name!r} returned the value {wrong[0]}; must be 0 or 1")
+        return values.astype(np.uint8)
 
 
 def derived_seeds(seed: int | None, count: int) -> list[int]:

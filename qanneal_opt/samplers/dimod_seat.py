@@ -14,7 +14,8 @@ from qanneal_opt.samplers.deadline import checked_deadline, guarded
 from qanneal_opt.samplers.schedules import Plan, plan_for
 
 if TYPE_CHECKING:
-    import dimod
+    from dimod import SampleSet
+    from dimod.core.sampler import Sampler
 
 __all__ = ["DimodSeat", "plain"]
 
@@ -28,9 +29,10 @@ class DimodSeat(Seat):
         sampler: the sampler, or a function without arguments that makes it when it is first needed (one on a
             network, say).
         name: for records; the class's by default.
-        plan: gives the arguments for a problem and a temperature; by default :func:`schedules.plan_for` chooses
-            (at the first use).
-        draws_at_temperature: by default, whether the sampler has a parameter ``beta_range`` or ``temperature``.
+        plan: gives the arguments for a problem and a temperature; by default :func:`schedules.plan_for`
+            chooses one at the first use.
+        draws_at_temperature: by default, whether the sampler has a parameter ``beta_range`` or
+            ``temperature``.
         options: further keyword arguments for each call; they win over those of the plan.
         deadline: seconds for an answer, ``None`` for any time. A call that does not come back is left behind
             in a daemon thread.
@@ -49,7 +51,7 @@ class DimodSeat(Seat):
 
     def __init__(
         self,
-        sampler: dimod.Sampler | Callable[[], dimod.Sampler],
+        sampler: Sampler | Callable[[], Sampler],
         *,
         name: str | None = None,
         plan: Plan | None = None,
@@ -58,17 +60,17 @@ class DimodSeat(Seat):
         deadline: float | None = None,
         tells: bool = True,
     ) -> None:
-        import dimod
+        from dimod.core.sampler import Sampler
 
-        ready = isinstance(sampler, dimod.Sampler)
+        ready = isinstance(sampler, Sampler)
         if not ready and (isinstance(sampler, type) or not callable(sampler)):
             raise TypeError(
                 f"Invalid sampler: {sampler!r}; must be a dimod.Sampler or a function that makes one"
             )
-        self._sampler: dimod.Sampler | None = sampler if ready else None
-        self._make = sampler
+        self._sampler: Any = sampler if ready else None
+        self._make: Any = sampler
         self._plan = plan
-        self.name = name if name is not None else type(sampler).__name__
+        self.name = name if name is not None else getattr(sampler, "__name__", type(sampler).__name__)
         self.options = dict(options or {})
         self.deadline = checked_deadline(deadline)
         self.tells = tells
@@ -77,7 +79,7 @@ class DimodSeat(Seat):
         self.draws_at_temperature = draws_at_temperature
 
     @property
-    def sampler(self) -> dimod.Sampler:
+    def sampler(self) -> Any:
         """The sampler behind this seat; made now if it was not yet."""
         if self._sampler is None:
             self._sampler = self._make()
@@ -96,7 +98,7 @@ class DimodSeat(Seat):
         return guarded(self.name, self.deadline, partial(self._ask, request))
 
     def _ask(self, request: Request) -> tuple[Array, dict[str, Any]]:
-        import dimod
+        from dimod import SampleSet
 
         sampler = self.sampler
         if self._plan is None:
@@ -110,13 +112,13 @@ class DimodSeat(Seat):
         if request.start is not None and "initial_states" in takes:
             arguments["initial_states"] = (request.start.astype(np.int8), list(range(request.qubo.n)))
         answer = sampler.sample(request.qubo.to_bqm(), **(arguments | self.options))
-        if not isinstance(answer, dimod.SampleSet):
+        if not isinstance(answer, SampleSet):
             raise SamplerError(
                 f"Sampler {self.name!r} returned a {type(answer).__name__}, not a dimod.SampleSet"
             )
         return self._bits(answer, request), plain(answer.info) if self.tells else {}
 
-    def _bits(self, answer: dimod.SampleSet, request: Request) -> Array:
+    def _bits(self, answer: SampleSet, request: Request) -> Array:
         """Bits ``(R, n)`` in the problem's order of variables, a row for each occurrence."""
         record, n = answer.record, request.qubo.n  # here a remote answer is waited for
         values: Array = record.sample  # (rows, n)

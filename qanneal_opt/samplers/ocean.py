@@ -1,7 +1,8 @@
-"""Seats of the samplers that come from D-Wave's packages; each is imported when its seat is made or first used."""
+"""Seats of the samplers of D-Wave's packages, which are imported when a seat is made or first used."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qanneal_opt.samplers.base import Seat
@@ -14,60 +15,62 @@ REMOTE_DEADLINE = 120.0
 
 
 def dwave_sa(*, minimise: int = 400, draw: int = 200, **options: Any) -> Seat:
-    """Simulated annealing of dwave-samplers: sweeps to minimise and to draw at a temperature, further arguments."""
-    from dwave.samplers import SimulatedAnnealingSampler
+    """Simulated annealing of dwave-samplers: sweeps to minimise, sweeps to draw, further arguments."""
+    from dwave import samplers
 
-    return _local(SimulatedAnnealingSampler(), "dwave-sa", Annealing(minimise, draw), True, options)
+    return _local(samplers.SimulatedAnnealingSampler, "dwave-sa", Annealing(minimise, draw), True, options)
 
 
 def sqa(*, minimise: int = 100, draw: int = 200, **options: Any) -> Seat:
-    """Path-integral annealing of dwave-samplers: sweeps to minimise and to draw at a temperature, and so on."""
-    from dwave.samplers import PathIntegralAnnealingSampler
+    """Path-integral annealing of dwave-samplers: sweeps to minimise, sweeps to draw, further arguments."""
+    from dwave import samplers
 
-    return _local(PathIntegralAnnealingSampler(), "sqa", PathIntegral(minimise, draw), True, options)
+    return _local(samplers.PathIntegralAnnealingSampler, "sqa", PathIntegral(minimise, draw), True, options)
 
 
 def dwave_tabu(*, moves: int = 100, restarts: int = 10, **options: Any) -> Seat:
     """Tabu search of dwave-samplers: moves a variable between restarts, restarts, further arguments."""
-    from dwave.samplers import TabuSampler
+    from dwave import samplers
 
-    return _local(TabuSampler(), "dwave-tabu", Tabu(moves, restarts), False, options)
+    return _local(samplers.TabuSampler, "dwave-tabu", Tabu(moves, restarts), False, options)
 
 
 def greedy(**options: Any) -> Seat:
     """Steepest descent of dwave-samplers, from random or given states."""
-    from dwave.samplers import SteepestDescentSolver
+    from dwave import samplers
 
-    return _local(SteepestDescentSolver(), "greedy", NoPlan(), False, options)
+    return _local(samplers.SteepestDescentSolver, "greedy", NoPlan(), False, options)
 
 
 def qpu(**options: Any) -> Seat:
     """A D-Wave quantum annealer by minor embedding; it samples at a temperature of its own."""
-
-    def connect() -> Any:
-        from dwave.system import DWaveSampler, EmbeddingComposite
-
-        return EmbeddingComposite(DWaveSampler())
-
-    return _remote(connect, "qpu", options)
+    return _remote(_connect_qpu, "qpu", options)
 
 
 def hybrid(**options: Any) -> Seat:
     """D-Wave's Leap hybrid solver, which returns one state."""
-
-    def connect() -> Any:
-        from dwave.system import LeapHybridSampler
-
-        return LeapHybridSampler()
-
-    return _remote(connect, "hybrid", options)
+    return _remote(_connect_hybrid, "hybrid", options)
 
 
-def _local(sampler: Any, name: str, plan: Any, draws: bool, options: dict[str, Any]) -> Seat:
+def _connect_qpu() -> Any:
+    from dwave.system import DWaveSampler, EmbeddingComposite
+
+    return EmbeddingComposite(DWaveSampler())
+
+
+def _connect_hybrid() -> Any:
+    from dwave.system import LeapHybridSampler
+
+    return LeapHybridSampler()
+
+
+def _local(sampler: Callable[[], Any], name: str, plan: Any, draws: bool, options: dict[str, Any]) -> Seat:
     from qanneal_opt.samplers.dimod_seat import DimodSeat
 
     # their reports are timings, which would make records of equal runs differ
-    return DimodSeat(sampler, name=name, plan=plan, draws_at_temperature=draws, options=options, tells=False)
+    return DimodSeat(
+        sampler(), name=name, plan=plan, draws_at_temperature=draws, options=options, tells=False
+    )
 
 
 def _remote(connect: Any, name: str, options: dict[str, Any]) -> Seat:

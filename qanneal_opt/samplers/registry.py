@@ -51,8 +51,8 @@ def resolve(spec: Any) -> Seat:
     """The seat of a sampler.
 
     Args:
-        spec: a name (see :func:`available`), the name of an entry point of the group ``qanneal_opt.samplers``, a
-            seat, a ``dimod.Sampler``, or any object with ``sample_arrays``.
+        spec: a name (see :func:`available`), the name of an entry point of the group
+            ``qanneal_opt.samplers``, a seat, a ``dimod.Sampler``, or any object with ``sample_arrays``.
 
     Raises:
         ValueError: an unknown name.
@@ -74,7 +74,7 @@ def resolve(spec: Any) -> Seat:
 
 def _seat(sampler: Any) -> Seat | None:
     """A seat for a sampler object, ``None`` for what is no sampler."""
-    import dimod
+    from dimod.core.sampler import Sampler
 
     from qanneal_opt.samplers.dimod_seat import DimodSeat
 
@@ -84,7 +84,7 @@ def _seat(sampler: Any) -> Seat | None:
         return None
     if callable(getattr(sampler, "sample_arrays", None)):
         return ArraySeat(sampler)
-    return DimodSeat(sampler) if isinstance(sampler, dimod.Sampler) else None
+    return DimodSeat(sampler) if isinstance(sampler, Sampler) else None
 
 
 def _by_name(name: str) -> Seat:
@@ -148,7 +148,7 @@ class Table(list[Row]):
         cells = [("name", "what it is", "installed", "configured")]
         for row in self:
             installed = "yes" if row.installed else row.install
-            cells.append((row.name, row.what, installed, "yes" if row.configured else row.missing))
+            cells.append((row.name, row.what, installed, "yes" if row.configured else f"needs {row.missing}"))
         widths = [max(len(line[k]) for line in cells) for k in range(4)]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in cells)
 
@@ -173,7 +173,7 @@ def available() -> Table:
 
 
 def _missing_configuration() -> str:
-    """What access to D-Wave lacks, as far as can be told without a connection; the token itself is not shown."""
+    """What access to D-Wave lacks, as far as can be told without a connection; shows no token."""
     if os.environ.get("DWAVE_API_TOKEN"):
         return ""
     if _installed("dwave.cloud.config"):

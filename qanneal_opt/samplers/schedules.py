@@ -1,12 +1,13 @@
 """Arguments for the samplers that are called most: temperatures from the problem's own scale, bounded work.
 
-Left to their defaults, dwave-samplers' annealers spend most of a small solve on finding temperatures, and its
-tabu search takes 20 ms whatever the problem. A plan is called with one problem and a temperature (``None``: minimise)
-and gives keyword arguments.
+Left to their defaults, dwave-samplers' annealers spend most of a small solve on finding temperatures, and
+its tabu search takes 20 ms whatever the problem. A plan is called with one problem and a temperature
+(``None``: minimise) and gives keyword arguments.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,47 +23,48 @@ Array = np.ndarray[Any, Any]
 _HOT, _COLD = 0.5, 0.01
 # Sweeps at (nearly) zero temperature at the end of a minimisation: a descent to a local minimum.
 _DESCENT = 4
-_TINY = 1e-300  # keeps 1 / T finite
+_FROZEN = 1e6  # their inverse temperature, in units of the last one before
+_MAX_DRIVER = 20.0  # transverse field over temperature
+_TINY = 1e-300  # keeps inverse temperatures finite
 
 
 class Plan(Protocol):
     """Keyword arguments for ``dimod.Sampler.sample``, made for one problem."""
 
-    def __call__(self, qubo: Qubo, temperature: float | None) -> dict[str, Any]: ...
+    def __call__(self, qubo: Qubo, temperature: float | None) -> dict[str, Any]:
+        """The arguments; ``temperature=None`` minimises."""
+        ...
 
 
-def flip_scale(qubo: Qubo) -> tuple[float, float]:
-    r"""Median and maximum over i of the root mean square energy of flipping bit i among random bit strings.
+def flip_scale(qubo: Qubo) -> Array:
+    r"""Root mean square energy of flipping each bit among random bit strings, ascending.
 
     .. math:: \sigma_i^2 = (l_i + \sum_j Q_{ij} / 2)^2 + \sum_j Q_{ij}^2 / 4
 
-    Bits that cost nothing to flip are left out; 1 and 1 if all are such.
+    Bits that cost nothing to flip are left out; 1 if all are such.
 
-    >>> flip_scale(Qubo([3.0, 0.0, -1.0], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]))
-    (2.0, 3.0)
+    >>> flip_scale(Qubo([3.0, 0.0, -1.0], [[0, 0, 0], [0, 0, 0], [0, 0, 0]])).tolist()
+    [1.0, 3.0]
     """
     linear, quadratic = qubo.linear.cpu().numpy(), qubo.quadratic.cpu().numpy()  # (n,), (n, n)
     scale = np.hypot(linear + quadratic.sum(1) / 2, np.sqrt(np.einsum("ij,ij->i", quadratic, quadratic)) / 2)
-    scale = scale[scale > 0]
-    return (float(np.median(scale)), float(scale.max())) if len(scale) else (1.0, 1.0)
+    scale = np.sort(scale[scale > 0])
+    return scale if len(scale) else np.ones(1)
 
 
-def _ends(qubo: Qubo, temperature: float | None) -> tuple[float, float]:
-    """First and last temperature."""
-    median, largest = flip_scale(qubo)
-    last = max(_COLD * median if temperature is None else temperature, _TINY)
-    return max(_HOT * largest, last), last
+def _ends(qubo: Qubo, temperature: float | None, cold: float = _COLD) -> tuple[float, float]:
+    """First and last temperature; a minimisation ends at ``cold`` times the median flip scale."""
+    scale = flip_scale(qubo)
+    last = max(cold * float(scale[len(scale) // 2]) if temperature is None else temperature, _TINY)
+    return max(_HOT * float(scale[-1]), last), last
 
 
 def _cooling(qubo: Qubo, temperature: float | None, sweeps: int) -> Array:
-    """Inverse temperatures of the sweeps: geometric, then a descent, or as long again at the temperature asked for."""
+    """Inverse temperatures of the sweeps: falling, then a descent, or half of all at the last temperature."""
     first, last = _ends(qubo, temperature)
     held = min(_DESCENT, sweeps - 1) if temperature is None else sweeps // 2
-    betas = np.empty(sweeps)
-    betas[: sweeps - held] = np.exp(np.linspace(-np.log(first), -np.log(last), sweeps - held))
-    betas[sweeps - held - 1 :] = 1 / last
-    if temperature is None:
-        betas[sweeps - held :] = 1e6 / last
+    betas = np.full(sweeps, 1 / last if temperature is not None else _FROZEN / last)
+    betas[: sweeps - held] = np.exp(np.linspace(-math.log(first), -math.log(last), sweeps - held))
     return betas
 
 
@@ -70,15 +72,19 @@ def _cooling(qubo: Qubo, temperature: float | None, sweeps: int) -> Array:
 class Annealing:
     """Simulated annealing of dwave-samplers.
 
-    The numbers of sweeps were measured. To minimise, 400 find better states of dense problems with n = 32 to 256
-    than the package's default (1000 sweeps, temperatures found by a Python loop), in a third of its time. To draw
-    at T, 200 (half of them at T itself) are as near to the Boltzmann distribution as 20,000 exact draws show, down
-    to T = 0.15 of the flip scale; at lower T a glassy problem needs more. Gibbs updates leave that distribution
-    invariant, and are ergodic for bits without a field, where Metropolis updates in turn are not.
+    The numbers of sweeps were measured. To minimise, 400 find better states of most dense problems with
+    n = 32 to 256 than the package's default (1000 sweeps, temperatures found by a Python loop), in a third of
+    its time. To draw at T, 200 (half of them at T itself) are as near to the Boltzmann distribution as 20,000
+    exact draws show for random problems down to T = 0.2 of the flip scale; at lower T rugged ones need more.
+    Gibbs updates leave that distribution invariant, and are ergodic for bits without a field, where
+    Metropolis updates in turn are not.
     """
 
     minimise: int = 400
     draw: int = 200
+
+    def __post_init__(self) -> None:
+        _check(self, minimise=2, draw=2)
 
     def __call__(self, qubo: Qubo, temperature: float | None) -> dict[str, Any]:
         """A custom schedule of inverse temperatures."""
@@ -98,23 +104,23 @@ class PathIntegral:
 
     minimise: int = 100
     draw: int = 200
-    driver: float = 0.1
-    """Transverse field at the start, in units of the largest flip scale."""
+    driver: float = 0.2
+    """Transverse field at the start, in units of the temperature at which thermal annealing begins."""
+
+    def __post_init__(self) -> None:
+        _check(self, minimise=2, draw=2, driver=0)
 
     def __call__(self, qubo: Qubo, temperature: float | None) -> dict[str, Any]:
         """Custom schedules of the problem's part and of the transverse field."""
-        median, largest = flip_scale(qubo)
-        if temperature is None:
-            # five times warmer than thermal annealing ends: the time of a sweep goes with driver / last
-            sweeps, held, last = self.minimise, min(_DESCENT, self.minimise - 1), 5 * _COLD * median
-        else:
-            sweeps, held, last = self.draw, self.draw // 2, temperature
-        last = max(last, _TINY)
+        # a sweep's time goes with driver / temperature: hence the bound, and an end warmer than Annealing's
+        first, last = _ends(qubo, temperature, 5 * _COLD)
+        sweeps = self.minimise if temperature is None else self.draw
+        held = min(_DESCENT, sweeps - 1) if temperature is None else sweeps // 2
         rise = np.ones(sweeps)
         rise[: sweeps - held] = np.linspace(0, 1, sweeps - held)
-        problem, transverse = rise / last, (1 - rise) * self.driver * largest / last
+        problem, transverse = rise / last, (1 - rise) * min(self.driver * first / last, _MAX_DRIVER)
         if temperature is None:
-            problem[sweeps - held :] = 1e6 / last
+            problem[sweeps - held :] = _FROZEN / last
         return {"beta_schedule_type": "custom", "Hp_field": problem, "Hd_field": transverse}
 
 
@@ -128,6 +134,9 @@ class Tabu:
     moves: int = 100
     """Moves a variable between restarts."""
     restarts: int = 10
+
+    def __post_init__(self) -> None:
+        _check(self, moves=1, restarts=0)
 
     def __call__(self, qubo: Qubo, temperature: float | None) -> dict[str, Any]:
         """Bounds on moves and restarts, and no time limit."""
@@ -159,8 +168,15 @@ class NoPlan:
         return {} if temperature is None else {"temperature": temperature}
 
 
+def _check(plan: Any, **least: int) -> None:
+    for name, bound in least.items():
+        value = getattr(plan, name)
+        if not value >= bound:
+            raise ValueError(f"Invalid {name}: {value}; must be at least {bound}")
+
+
 def plan_for(sampler: Any) -> Plan:
-    """The plan that fits a ``dimod.Sampler``: by its class for those of dwave-samplers, else by its parameters."""
+    """The plan for a ``dimod.Sampler``: by class for those of dwave-samplers, by parameters for others."""
     known: dict[str, Plan] = {
         "SimulatedAnnealingSampler": Annealing(),
         "PathIntegralAnnealingSampler": PathIntegral(),

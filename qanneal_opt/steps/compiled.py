@@ -114,7 +114,7 @@ class CompiledEvaluator(Evaluator):
     def metropolis(self, moves: Moves, temperatures: Tensor, uniforms: Tensor) -> Tensor:
         """Judge and make moves one after the other, in one compiled call."""
         with self.clock("judge"):
-            accepted = self.stack.metropolis(moves, self.owners, float(temperatures[0]), uniforms)  # XXX
+            accepted = self.stack.metropolis(moves, self.owners, temperatures, uniforms)
             self.view.apply(moves.select(accepted))
             self.loss = self.stack.value + self._price()
         return accepted

@@ -8,228 +8,284 @@ and all rows of a block stand together, so that a pass stays in the cache.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .rows import IDENTITY, ONE, TWO, ZERO, Row, Rows, activate, compiled, descend, dot, dots, exp, log1p, product, total
-
-CROSS_ENTROPY, MSE, HINGE = range(3)
-
-LAYER = np.dtype(
-    [
-        ("inputs", np.int64),
-        ("outputs", np.int64),
-        ("source", np.int64),  # first row in a block of the inputs,
-        ("z", np.int64),  # of z,
-        ("h", np.int64),  # and of h: the same rows as z where act is the identity
-        ("weight", np.int64),  # place in theta of W or L,
-        ("bias", np.int64),  # of the bias (-1: none),
-        ("scale", np.int64),  # of the scale (-1: a plain layer)
-        ("step", np.int64),  # from one row's scale to the next; 0: one scale for the tensor
-        ("cached", np.int64),  # first row of L h in the cache
-        ("kind", np.int64),  # activation
-        ("a", np.float32),  # and its constants
-        ("b", np.float32),
-    ],
-    align=True,
+from .net import CROSS_ENTROPY, IDENTITY, LAYER, MSE
+from .rows import (
+    ONE,
+    TWO,
+    ZERO,
+    Float,
+    Row,
+    activate,
+    at,
+    compiled,
+    descend,
+    dot,
+    entry,
+    exp,
+    fill,
+    floats,
+    layer_of,
+    log1p,
+    net_of,
+    scalar,
+    total,
 )
 
-
-class Net(NamedTuple):
-    """All that the kernels know of a network and its data."""
-
-    data: NDArray[np.float32]  # (blocks, rows, B): inputs, ones, z and h of each layer, what the loss needs
-    theta: NDArray[np.float32]  # all parameters, flat
-    layers: NDArray[Any]  # (L,) of LAYER
-    cache: NDArray[np.float32]  # (blocks, rows, B): L h of layers with a scale
-    scratch: NDArray[np.float32]  # (2 half + 4, B)
-    flags: NDArray[np.int64]  # (2 half,): units that a move changes
-    half: int  # the most units of a layer, inputs included
-    loss: int
-    margin: np.float32  # of the hinge
-    inverse: np.float32  # 1 / scale of the hinge
-    classes: int  # output units
-    output: int  # first row of the outputs,
-    target: int  # of the targets,
-    softmax: int  # of the softmax (cross-entropy only),
-    linear: int  # and of sum_c y_c W_ci for the inputs i of the last layer (-1: not kept)
-    sample: int  # row of sample weights: they sum to 1, or to 1 / classes for a mean over elements
-    ones: int  # row of ones, a bias's input
+UNIT, NEVER = np.int64(1), np.bool_(False)  # plain numbers as arguments would get a function of their own
+RECORD = LAYER.itemsize
 
 
-@compiled
-def softmax(rows: Rows, first: int, count: int, out: Rows, place: int, top: Row, mass: Row, inverse: Row) -> None:
-    """Write the softmax of ``count`` rows, their maximum ``top`` and ``mass``, the sum of exp(o - top)."""
-    top[:] = rows[first]
-    for c in range(1, count):
-        row = rows[first + c]
-        for s in range(top.size):
-            top[s] = row[s] if row[s] > top[s] else top[s]
-    mass[:] = ZERO
-    for c in range(count):
-        row, p = rows[first + c], out[place + c]
-        for s in range(top.size):
-            e = exp(row[s] - top[s])
-            p[s] = e
-            mass[s] += e
-    for s in range(top.size):
-        inverse[s] = ONE / mass[s]
-    for c in range(count):
-        p = out[place + c]
-        for s in range(top.size):
-            p[s] *= inverse[s]
+@scalar
+def nth_layer(net: Any, number: int) -> Any:
+    """Give a layer's record."""
+    return layer_of(net.layers + number * RECORD)
+
+
+@scalar
+def block_rows(net: Any, block: int) -> Any:
+    """Give the first row of a block."""
+    return at(floats(net.data), block * net.height * net.length)
+
+
+@scalar
+def element(matrix: Row, place: int, inside: bool) -> Any:
+    """Give an entry of a flat matrix, or 0 past its edge."""
+    return matrix[place] if inside else ZERO
 
 
 @compiled
-def cross_entropy(net: Net, rows: Rows, outputs: Rows, first: int, out: Rows, place: int) -> Any:
-    """Weighted sum over a block of log sum_c e^o_c - sum_c y_c o_c; the softmax goes to ``out``."""
-    top, mass, spare = net.scratch[2 * net.half], net.scratch[2 * net.half + 1], net.scratch[2 * net.half + 2]
-    softmax(outputs, first, net.classes, out, place, top, mass, spare)
-    for s in range(mass.size):
-        spare[s] = log1p(mass[s] - ONE)
-    for c in range(net.classes):
-        y, o = rows[net.target + c], outputs[first + c]
-        for s in range(spare.size):
-            spare[s] -= y[s] * (o[s] - top[s])
-    return dot(rows[net.sample], spare)
+def product(out: Row, height: int, matrix: Row, down: int, right: int, rows: Row, width: int, n: int) -> None:
+    """Add a matrix times rows: out[j] += sum_i matrix[j down + i right] * rows[i].
+
+    Two outputs and four inputs at a time, so that eight products share six loads.
+    """
+    last = width - 1
+    for j in range(0, height, 2):
+        o0, o1 = at(out, j * n), at(out, min(j + 1, height - 1) * n)
+        for i in range(0, width, 4):
+            r0, r1 = at(rows, i * n), at(rows, min(i + 1, last) * n)
+            r2, r3 = at(rows, min(i + 2, last) * n), at(rows, min(i + 3, last) * n)
+            k = j * down + i * right
+            u0, u1 = matrix[k], element(matrix, k + right, i + 1 < width)
+            u2, u3 = element(matrix, k + 2 * right, i + 2 < width), element(matrix, k + 3 * right, i + 3 < width)
+            if j + 1 < height:
+                k += down
+                v0, v1 = matrix[k], element(matrix, k + right, i + 1 < width)
+                v2 = element(matrix, k + 2 * right, i + 2 < width)
+                v3 = element(matrix, k + 3 * right, i + 3 < width)
+                for s in range(n):
+                    p, q = o0[s] + u0 * r0[s], o1[s] + v0 * r0[s]
+                    p, q = p + u1 * r1[s], q + v1 * r1[s]
+                    p, q = p + u2 * r2[s], q + v2 * r2[s]
+                    o0[s], o1[s] = p + u3 * r3[s], q + v3 * r3[s]
+            else:
+                for s in range(n):
+                    o0[s] = (o0[s] + u0 * r0[s]) + (u1 * r1[s] + (u2 * r2[s] + u3 * r3[s]))
 
 
 @compiled
-def block_loss(net: Net, rows: Rows) -> Any:
-    """Weighted sum of the losses of a block from its outputs; keeps the softmax for cross-entropy."""
-    if net.loss == CROSS_ENTROPY:
-        return cross_entropy(net, rows, rows, net.output, rows, net.softmax)
-    w, result = rows[net.sample], ZERO
-    for c in range(net.classes):
-        y, o, part = rows[net.target + c], rows[net.output + c], ZERO
-        if net.loss == MSE:
-            for s in range(w.size):
-                part += w[s] * (o[s] - y[s]) * (o[s] - y[s])
-        else:
-            for s in range(w.size):
-                lack = max(net.margin - y[s] * o[s] * net.inverse, ZERO)
-                part += w[s] * lack * lack
-        result += part
+def outer(gradient: Row, left: Row, height: int, rows: Row, width: int, n: int) -> None:
+    """Add left @ rows' to the flat gradient of a matrix, four entries at a time."""
+    last = width - 1
+    for j in range(height):
+        g = at(left, j * n)
+        for i in range(0, width, 4):
+            a, b = at(rows, i * n), at(rows, min(i + 1, last) * n)
+            c, d = at(rows, min(i + 2, last) * n), at(rows, min(i + 3, last) * n)
+            ga, gb, gc, gd = ZERO, ZERO, ZERO, ZERO
+            for s in range(n):
+                ga += g[s] * a[s]
+                gb += g[s] * b[s]
+                gc += g[s] * c[s]
+                gd += g[s] * d[s]
+            k = j * width + i
+            gradient[k] += ga
+            if i + 1 < width:
+                gradient[k + 1] += gb
+            if i + 2 < width:
+                gradient[k + 2] += gc
+            if i + 3 < width:
+                gradient[k + 3] += gd
+
+
+@compiled
+def cross_entropy(net: Any, rows: Row, outputs: Row, p: Row) -> Any:
+    """Weighted sum over a block of log sum_c e^o_c - sum_c y_c o_c; writes the softmax p."""
+    n, classes, spare = net.length, net.classes, at(floats(net.scratch), 2 * net.half * net.length)
+    top, mass, part = spare, at(spare, n), at(spare, 2 * n)
+    for s in range(n):
+        top[s] = outputs[s]
+    for c in range(1, classes):
+        o = at(outputs, c * n)
+        for s in range(n):
+            top[s] = o[s] if o[s] > top[s] else top[s]
+    fill(mass, ZERO, n)
+    for c in range(classes):
+        o, e = at(outputs, c * n), at(p, c * n)
+        for s in range(n):
+            x = exp(o[s] - top[s])
+            e[s] = x
+            mass[s] += x
+    for s in range(n):
+        part[s] = log1p(mass[s] - ONE)
+        mass[s] = ONE / mass[s]
+    for c in range(classes):
+        o, e, y = at(outputs, c * n), at(p, c * n), at(rows, (net.target + c) * n)
+        for s in range(n):
+            e[s] *= mass[s]
+            part[s] -= y[s] * (o[s] - top[s])
+    return dot(at(rows, net.sample * n), part, n)
+
+
+@compiled
+def square_loss(w: Row, o: Row, y: Row, n: int) -> Any:
+    """Sum of w (o - y)^2 over a block."""
+    result = ZERO
+    for s in range(n):
+        result += w[s] * (o[s] - y[s]) * (o[s] - y[s])
     return result
 
 
 @compiled
-def layer_forward(net: Net, layer: Any, rows: Rows, kept: Rows, reuse: bool) -> None:
-    """Fill a layer's z and h; a layer with a scale keeps L h, or finds it there when ``reuse`` is set."""
-    if layer.scale < 0:
-        for j in range(layer.outputs):
-            rows[layer.z + j][:] = net.theta[layer.bias + j] if layer.bias >= 0 else ZERO
-        product(
-            rows, layer.z, layer.outputs, net.theta, layer.weight, layer.inputs, 1, rows, layer.source, layer.inputs
-        )
-    else:
-        if not reuse:
-            kept[layer.cached : layer.cached + layer.outputs] = ZERO
-            product(
-                kept, layer.cached, layer.outputs, net.theta, layer.weight, layer.inputs, 1,
-                rows, layer.source, layer.inputs,
-            )  # fmt: skip
-        for j in range(layer.outputs):
-            z, mixed = rows[layer.z + j], kept[layer.cached + j]
-            scale = net.theta[layer.scale + j * layer.step]
-            bias = net.theta[layer.bias + j] if layer.bias >= 0 else ZERO
-            for s in range(z.size):
-                z[s] = scale * mixed[s] + bias
-    if layer.kind != IDENTITY:
-        for j in range(layer.outputs):
-            activate(layer.kind, layer.a, layer.b, rows[layer.z + j], rows[layer.h + j])
+def hinge_loss(w: Row, o: Row, y: Row, margin: Float, inverse: Float, n: int) -> Any:
+    """Sum of w max(0, margin - y o / scale)^2 over a block."""
+    result = ZERO
+    for s in range(n):
+        lack = max(margin - y[s] * o[s] * inverse, ZERO)
+        result += w[s] * lack * lack
+    return result
 
 
 @compiled
-def forward(net: Net, reuse: bool) -> float:
+def block_loss(net: Any, rows: Row) -> Any:
+    """Weighted sum of the losses of a block from its outputs; keeps the softmax for cross-entropy."""
+    n, outputs = net.length, at(rows, net.output * net.length)
+    if net.loss == CROSS_ENTROPY:
+        return cross_entropy(net, rows, outputs, at(rows, net.softmax * n))
+    w, result = at(rows, net.sample * n), ZERO
+    for c in range(net.classes):
+        o, y = at(outputs, c * n), at(rows, (net.target + c) * n)
+        if net.loss == MSE:
+            result += square_loss(w, o, y, n)
+        else:
+            result += hinge_loss(w, o, y, net.margin, net.inverse, n)
+    return result
+
+
+@compiled
+def layer_forward(net: Any, layer: Any, rows: Row, kept: Row, reuse: bool) -> None:
+    """Fill a layer's z and h; a layer with a scale keeps L h, or finds it there when ``reuse`` is set."""
+    n, theta, outputs = net.length, floats(net.theta), layer.outputs
+    source, z, mixed = at(rows, layer.source * n), at(rows, layer.z * n), at(kept, layer.cached * n)
+    matrix = at(theta, layer.weight)
+    if layer.scale < 0:
+        for j in range(outputs):
+            fill(at(z, j * n), theta[layer.bias + j] if layer.bias >= 0 else ZERO, n)
+        product(z, outputs, matrix, layer.inputs, UNIT, source, layer.inputs, n)
+    else:
+        if not reuse:
+            fill(mixed, ZERO, outputs * n)
+            product(mixed, outputs, matrix, layer.inputs, UNIT, source, layer.inputs, n)
+        for j in range(outputs):
+            out, row = at(z, j * n), at(mixed, j * n)
+            scale = theta[layer.scale + j * layer.step]
+            bias = theta[layer.bias + j] if layer.bias >= 0 else ZERO
+            for s in range(n):
+                out[s] = scale * row[s] + bias
+    if layer.kind != IDENTITY:
+        activate(layer.kind, layer.a, layer.b, z, at(rows, layer.h * n), outputs * n)
+
+
+@compiled
+def forward(net: Any, reuse: bool) -> float:
     """Fill z, h and the softmax, return J; with ``reuse`` the first layer's L h is taken from the cache."""
     result = 0.0
-    for block in range(net.data.shape[0]):
-        rows = net.data[block]
-        for index in range(net.layers.size):
-            layer_forward(net, net.layers[index], rows, net.cache[block], reuse and index == 0)
+    for block in range(net.blocks):
+        rows, kept = block_rows(net, block), at(floats(net.cache), block * net.tall * net.length)
+        for number in range(net.depth):
+            layer_forward(net, nth_layer(net, number), rows, kept, reuse and number == 0)
         result += block_loss(net, rows)
     return result
 
 
-@compiled
-def synchronize(net: Net) -> float:
+@entry
+def synchronize(address: int) -> float:
     """Fill everything that follows from theta, return J."""
-    last = net.layers[net.layers.size - 1]
+    net = net_of(address)
+    n, last = net.length, nth_layer(net, net.depth - 1)
     if net.linear >= 0:
-        for block in range(net.data.shape[0]):
-            rows = net.data[block]
-            rows[net.linear : net.linear + last.inputs] = ZERO
-            product(
-                rows, net.linear, last.inputs, net.theta, last.weight, 1, last.inputs, rows, net.target, net.classes
-            )
-    return forward(net, False)
+        for block in range(net.blocks):
+            rows = block_rows(net, block)
+            linear, targets = at(rows, net.linear * n), at(rows, net.target * n)
+            fill(linear, ZERO, last.inputs * n)
+            matrix = at(floats(net.theta), last.weight)
+            product(linear, last.inputs, matrix, UNIT, last.inputs, targets, net.classes, n)
+    return forward(net, NEVER)
 
 
 @compiled
-def output_slopes(net: Net, rows: Rows, out: Rows, place: int) -> None:
+def output_slopes(net: Any, rows: Row, out: Row) -> None:
     """Write d J / d h_L of a block."""
-    w = rows[net.sample]
+    n, margin, inverse = net.length, net.margin, net.inverse
+    w = at(rows, net.sample * n)
     for c in range(net.classes):
-        g, y, o = out[place + c], rows[net.target + c], rows[net.output + c]
+        g, y, o = at(out, c * n), at(rows, (net.target + c) * n), at(rows, (net.output + c) * n)
         if net.loss == CROSS_ENTROPY:
-            p = rows[net.softmax + c]
-            for s in range(g.size):
+            p = at(rows, (net.softmax + c) * n)
+            for s in range(n):
                 g[s] = w[s] * (p[s] - y[s])
         elif net.loss == MSE:
-            for s in range(g.size):
+            for s in range(n):
                 g[s] = TWO * w[s] * (o[s] - y[s])
         else:
-            for s in range(g.size):
-                lack = max(net.margin - y[s] * o[s] * net.inverse, ZERO)
-                g[s] = -TWO * net.inverse * w[s] * y[s] * lack
+            for s in range(n):
+                g[s] = -TWO * inverse * w[s] * y[s] * max(margin - y[s] * o[s] * inverse, ZERO)
 
 
 @compiled
-def outer(
-    gradient: NDArray[np.float32], first: int, left: Rows, place: int, height: int, rows: Rows, base: int, width: int
-) -> None:
-    """Add left @ rows' to the flat gradient of a matrix."""
-    end = base + width - 1
-    for j in range(height):
-        for i in range(0, width, 4):
-            a, b = rows[base + i], rows[min(base + i + 1, end)]
-            c, d = rows[min(base + i + 2, end)], rows[min(base + i + 3, end)]
-            sums = dots(left[place + j], a, b, c, d)
-            for k in range(min(4, width - i)):
-                gradient[first + j * width + i + k] += sums[k]
-
-
-@compiled
-def backward(net: Net, gradient: NDArray[np.float32]) -> None:
-    """Write d J / d theta for biases, scales and the weights of plain layers; `forward` must have run."""
-    gradient[:] = ZERO
-    scratch = net.scratch
-    for block in range(net.data.shape[0]):
-        rows = net.data[block]
-        here, below = 0, net.half
-        output_slopes(net, rows, scratch, here)
-        for back in range(net.layers.size):
-            layer = net.layers[net.layers.size - 1 - back]
-            for j in range(layer.outputs):
-                g = scratch[here + j]
-                if layer.kind != IDENTITY:
-                    descend(layer.kind, layer.a, layer.b, rows[layer.z + j], rows[layer.h + j], g)
+def backward(net: Any, gradient: Row) -> None:
+    """Add d J / d theta for biases, scales and the weights of plain layers; `forward` must have run."""
+    n, theta = net.length, floats(net.theta)
+    for block in range(net.blocks):
+        rows, kept = block_rows(net, block), at(floats(net.cache), block * net.tall * n)
+        here, below = floats(net.scratch), at(floats(net.scratch), net.half * n)
+        output_slopes(net, rows, here)
+        for back in range(net.depth):
+            layer = nth_layer(net, net.depth - 1 - back)
+            inputs, outputs, source = layer.inputs, layer.outputs, at(rows, layer.source * n)
+            if layer.kind != IDENTITY:
+                z, h = at(rows, layer.z * n), at(rows, layer.h * n)
+                descend(layer.kind, layer.a, layer.b, z, h, here, outputs * n)
+            for j in range(outputs):
+                g = at(here, j * n)
                 if layer.bias >= 0:
-                    gradient[layer.bias + j] += total(g)
+                    gradient[layer.bias + j] += total(g, n)
                 if layer.scale >= 0:
-                    gradient[layer.scale + j * layer.step] += dot(g, net.cache[block, layer.cached + j])
-                    scale = net.theta[layer.scale + j * layer.step]
-                    for s in range(g.size):
+                    place = layer.scale + j * layer.step
+                    gradient[place] += dot(g, at(kept, (layer.cached + j) * n), n)
+                    scale = theta[place]
+                    for s in range(n):
                         g[s] *= scale
             if layer.scale < 0:
-                outer(gradient, layer.weight, scratch, here, layer.outputs, rows, layer.source, layer.inputs)
-            if back < net.layers.size - 1:
-                scratch[below : below + layer.inputs] = ZERO
-                product(
-                    scratch, below, layer.inputs, net.theta, layer.weight, 1, layer.inputs,
-                    scratch, here, layer.outputs,
-                )  # fmt: skip
+                outer(at(gradient, layer.weight), here, outputs, source, inputs, n)
+            if back < net.depth - 1:
+                fill(below, ZERO, inputs * n)
+                product(below, inputs, at(theta, layer.weight), UNIT, inputs, here, outputs, n)
             here, below = below, here
+
+
+@entry
+def slopes(address: int, gradient: NDArray[np.float32], refresh: bool, reuse: bool) -> float:
+    """Write d J / d theta; with ``refresh`` a forward pass comes first (see `forward`), and J is returned."""
+    net, value = net_of(address), 0.0
+    if refresh:
+        value = forward(net, reuse)
+    for k in range(gradient.size):
+        gradient[k] = ZERO
+    backward(net, floats(gradient.ctypes.data))
+    return value

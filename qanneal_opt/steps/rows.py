@@ -1,8 +1,8 @@
-"""Compiled arithmetic on rows: one unit's values for all samples of a block, contiguous float32.
+"""Compiled arithmetic on rows: one unit's values for all samples of a block, n contiguous float32.
 
 Loops over a row have no branches and call no library, so that the compiler turns them into SIMD code. That
-is why exp and log are polynomials here: `expf` costs eight times as much. Rows never overlap, because code
-that may meet overlapping rows falls back to one sample at a time.
+is why exp and log are polynomials here: `expf` costs eight times as much. A row is a pointer, and rows never
+overlap: code that meets overlapping rows falls back to one sample at a time.
 """
 
 from __future__ import annotations
@@ -12,25 +12,65 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
-Row: TypeAlias = NDArray[np.float32]  # (B,)
-Rows: TypeAlias = NDArray[np.float32]  # (rows, B)
+from .net import CHANGE, CLAMP, ELU, GELU, LAYER, LEAKY, NET, SIGMOID, SILU, SOFTPLUS, TANH
+
+Float: TypeAlias = Any  # np.float32, which mypy would widen
+Row: TypeAlias = Any  # pointer to float32
 F = TypeVar("F", bound=Callable[..., Any])
 
-IDENTITY, LEAKY, CLAMP, TANH, SIGMOID, SILU, ELU, SOFTPLUS, GELU = range(9)
+FAST = {"contract", "reassoc", "nsz", "arcp"}  # sums may be reordered for SIMD; NaN and infinities keep meaning
+INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}  # quicker to compile
+
+
+def entry(function: F) -> F:
+    """Compile what Python calls, at the first call; the machine code is kept on disk."""
+    return cast(F, numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")(function))
 
 
 def compiled(function: F) -> F:
-    """Compile at the first call, keep the machine code on disk, let sums be reordered for SIMD."""
-    fast = {"contract", "reassoc", "nsz", "arcp"}  # infinities and NaN keep their meaning
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath=fast, error_model="numpy")(function))
+    """Compile what other kernels call."""
+    return cast(F, numba.njit(fastmath=FAST, **INNER)(function))
 
 
 def scalar(function: F) -> F:
     """Compile into the loops that call it; rounding stays as written, apart from fused multiply-adds."""
-    options = {"cache": True, "forceinline": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    return cast(F, numba.njit(**options)(function))
+    return cast(F, numba.njit(forceinline=True, fastmath={"contract"}, **INNER)(function))
+
+
+def _cast(source: Any, target: Any, operation: str) -> Any:
+    """Make a function that reads the same bits as another type."""
+
+    def typed(context: Any, value: Any) -> Any:
+        def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return getattr(builder, operation)(values[0], context.get_value_type(target))
+
+        return target(source), lower
+
+    return intrinsic(typed)
+
+
+_FLOATS, _INTS = types.CPointer(types.float32), types.CPointer(types.int64)
+as_int = _cast(types.float32, types.int32, "bitcast")
+as_float = _cast(types.int32, types.float32, "bitcast")
+floats = _cast(types.int64, _FLOATS, "inttoptr")
+ints = _cast(types.int64, _INTS, "inttoptr")
+net_of, layer_of, change_of = (
+    _cast(types.int64, numba.from_dtype(dtype), "inttoptr") for dtype in (NET, LAYER, CHANGE)
+)
+
+
+@intrinsic
+def at(context: Any, pointer: Any, offset: Any) -> Any:
+    """Give the pointer to an element."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.gep(values[0], [values[1]])
+
+    return pointer(pointer, types.int64), lower
 
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
@@ -49,33 +89,33 @@ MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
 @scalar
-def expm1(x: np.float32) -> Any:
-    """e^x - 1 for -87 <= x <= 88 to 1e-7: 2^n (1 + q) - 1, with q a polynomial on [-ln 2 / 2, ln 2 / 2]."""
+def expm1(x: Float) -> Any:
+    """e^x - 1 for -87 <= x <= 88 to 1e-7: 2^k (1 + q) - 1, with q a polynomial on [-ln 2 / 2, ln 2 / 2]."""
     shifted = x * LOG2E + ROUND
     r = x - (shifted - ROUND) * LN2
-    power = np.int32((np.float32(shifted).view(np.int32) << SHIFT) + BIAS).view(np.float32)
+    power = as_float(np.int32((as_int(shifted) << SHIFT) + BIAS))
     q = ((((E6 * r + E5) * r + E4) * r + E3) * r + E2) * (r * r) + r
     return power * q + (power - ONE)
 
 
 @scalar
-def exp(x: np.float32) -> Any:
+def exp(x: Float) -> Any:
     """e^x to 1e-7, with x limited to [-87, 88]."""
     x = min(max(x, LOW), HIGH)
     shifted = x * LOG2E + ROUND
     r = x - (shifted - ROUND) * LN2
-    power = np.int32((np.float32(shifted).view(np.int32) << SHIFT) + BIAS).view(np.float32)
+    power = as_float(np.int32((as_int(shifted) << SHIFT) + BIAS))
     q = ((((E6 * r + E5) * r + E4) * r + E3) * r + E2) * (r * r) + r
     return power * q + power
 
 
 @scalar
-def log1p(x: np.float32) -> Any:
-    """log(1 + x) to 1e-7 for x > -1: k ln 2 + log m with m in [sqrt(1/2), sqrt(2)], and what 1 + x rounded away."""
+def log1p(x: Float) -> Any:
+    """log(1 + x) to 1e-7 for x > -1: k ln 2 + log m, m in [sqrt(1/2), sqrt(2)], and what 1 + x rounded away."""
     u = ONE + x
-    bits = np.float32(u).view(np.int32)
+    bits = as_int(u)
     k = np.int32(bits - ROOT_HALF) >> SHIFT
-    f = np.int32(bits - np.int32(k << SHIFT)).view(np.float32) - ONE
+    f = as_float(np.int32(bits - (k << SHIFT))) - ONE
     t = f / (TWO + f)
     tt = t * t
     series = (((L9 * tt + L7) * tt + L5) * tt + L3) * tt * t
@@ -83,20 +123,20 @@ def log1p(x: np.float32) -> Any:
 
 
 @scalar
-def tanh(x: np.float32) -> Any:
+def tanh(x: Float) -> Any:
     """Hyperbolic tangent to 2e-7."""
     e = expm1(min(max(TWO * x, -THIRTY), THIRTY))
     return e / (e + TWO)
 
 
 @scalar
-def sigmoid(x: np.float32) -> Any:
+def sigmoid(x: Float) -> Any:
     """1 / (1 + e^-x) to 2e-7."""
     return ONE / (ONE + exp(-x))
 
 
 @scalar
-def normal(x: np.float32) -> Any:
+def normal(x: Float) -> Any:
     """Distribution function of the standard normal, within 2e-7."""
     y = abs(x) * SQRT_HALF
     t = ONE / (ONE + ERF * y)
@@ -105,153 +145,110 @@ def normal(x: np.float32) -> Any:
 
 
 @compiled
-def activate(kind: int, a: np.float32, b: np.float32, z: Row, out: Row) -> None:
+def activate(kind: int, a: Float, b: Float, z: Row, out: Row, n: int) -> None:
     """Write act(z); ``a`` and ``b`` are the activation's constants."""
     if kind == LEAKY:
-        for s in range(out.size):
+        for s in range(n):
             out[s] = z[s] if z[s] > ZERO else a * z[s]
     elif kind == CLAMP:
-        for s in range(out.size):
+        for s in range(n):
             out[s] = min(max(z[s], a), b)
     elif kind == TANH:
-        for s in range(out.size):
+        for s in range(n):
             out[s] = tanh(z[s])
     elif kind == SIGMOID:
-        for s in range(out.size):
+        for s in range(n):
             out[s] = sigmoid(z[s])
     elif kind == SILU:
-        for s in range(out.size):
+        for s in range(n):
             out[s] = z[s] * sigmoid(z[s])
     elif kind == ELU:
-        for s in range(out.size):
+        for s in range(n):
             out[s] = z[s] if z[s] > ZERO else a * expm1(max(min(z[s], ZERO), LOW))
     elif kind == SOFTPLUS:
-        for s in range(out.size):
+        for s in range(n):
             out[s] = z[s] if a * z[s] > b else log1p(exp(a * z[s])) / a
     elif kind == GELU:
-        for s in range(out.size):
+        for s in range(n):
             out[s] = z[s] * normal(z[s])
     else:
-        for s in range(out.size):
+        for s in range(n):
             out[s] = z[s]
 
 
 @compiled
-def descend(kind: int, a: np.float32, b: np.float32, z: Row, h: Row, g: Row) -> None:
+def descend(kind: int, a: Float, b: Float, z: Row, h: Row, g: Row, n: int) -> None:
     """Multiply g by act'(z), where h = act(z); at kinks torch's choice."""
     if kind == LEAKY:
-        for s in range(g.size):
+        for s in range(n):
             g[s] *= ONE if z[s] > ZERO else a
     elif kind == CLAMP:
-        for s in range(g.size):
+        for s in range(n):
             g[s] *= ONE if (z[s] > a) & (z[s] < b) else ZERO
     elif kind == TANH:
-        for s in range(g.size):
+        for s in range(n):
             g[s] *= ONE - h[s] * h[s]
     elif kind == SIGMOID:
-        for s in range(g.size):
+        for s in range(n):
             g[s] *= h[s] * (ONE - h[s])
     elif kind == SILU:
-        for s in range(g.size):
+        for s in range(n):
             p = sigmoid(z[s])
             g[s] *= p * (ONE + z[s] * (ONE - p))
     elif kind == ELU:
-        for s in range(g.size):
+        for s in range(n):
             g[s] *= ONE if z[s] > ZERO else h[s] + a
     elif kind == SOFTPLUS:
-        for s in range(g.size):
+        for s in range(n):
             g[s] *= ONE if a * z[s] > b else sigmoid(a * z[s])
     elif kind == GELU:
-        for s in range(g.size):
+        for s in range(n):
             g[s] *= normal(z[s]) + z[s] * GAUSS * exp(-HALF * z[s] * z[s])
 
 
 @compiled
-def total(a: Row) -> Any:
+def total(a: Row, n: int) -> Any:
     """Sum of a row."""
     result = ZERO
-    for s in range(a.size):
+    for s in range(n):
         result += a[s]
     return result
 
 
 @compiled
-def dot(a: Row, b: Row) -> Any:
+def dot(a: Row, b: Row, n: int) -> Any:
     """Inner product of two rows."""
     result = ZERO
-    for s in range(a.size):
+    for s in range(n):
         result += a[s] * b[s]
     return result
 
 
 @compiled
-def dots(g: Row, a: Row, b: Row, c: Row, d: Row) -> Any:
-    """Inner products of g with four rows, read once."""
-    ga, gb, gc, gd = ZERO, ZERO, ZERO, ZERO
-    for s in range(g.size):
-        ga += g[s] * a[s]
-        gb += g[s] * b[s]
-        gc += g[s] * c[s]
-        gd += g[s] * d[s]
-    return ga, gb, gc, gd
-
-
-@compiled
-def add(out: Row, weight: np.float32, row: Row) -> None:
+def add(out: Row, weight: Float, row: Row, n: int) -> None:
     """Add weight * row."""
-    for s in range(out.size):
+    for s in range(n):
         out[s] += weight * row[s]
 
 
 @compiled
-def scaled(out: Row, weight: np.float32, row: Row) -> None:
+def scaled(out: Row, weight: Float, row: Row, n: int) -> None:
     """Write weight * row."""
-    for s in range(out.size):
+    for s in range(n):
         out[s] = weight * row[s]
 
 
 @compiled
-def largest(row: Row) -> Any:
-    """max |x| of a row, found on the bits: integers have a SIMD maximum, NaN counts as huge."""
-    top = np.int32(0)
-    for s in range(row.size):
-        top = max(top, np.int32(np.float32(row[s]).view(np.int32) & MAGNITUDE))
-    return np.int32(top).view(np.float32)
-
-
-@scalar
-def entry(matrix: NDArray[np.float32], place: int, inside: bool) -> Any:
-    """An entry of a flat matrix, or 0 past its edge."""
-    return matrix[place] if inside else ZERO
+def fill(out: Row, value: Float, n: int) -> None:
+    """Write one value everywhere."""
+    for s in range(n):
+        out[s] = value
 
 
 @compiled
-def product(
-    out: Rows, row: int, height: int, matrix: NDArray[np.float32], first: int, down: int, right: int,
-    rows: Rows, base: int, width: int,
-) -> None:  # fmt: skip
-    """Add a matrix times rows: out[row + j] += sum_i matrix[first + j down + i right] * rows[base + i].
-
-    Two outputs and four inputs at a time, so that eight products share six loads.
-    """
-    end = base + width - 1
-    for j in range(0, height, 2):
-        o0, o1 = out[row + j], out[row + min(j + 1, height - 1)]
-        for k in range(0, width, 4):
-            r0, r1 = rows[base + k], rows[min(base + k + 1, end)]
-            r2, r3 = rows[min(base + k + 2, end)], rows[min(base + k + 3, end)]
-            at = first + j * down + k * right
-            u0, u1 = matrix[at], entry(matrix, at + right, k + 1 < width)
-            u2, u3 = entry(matrix, at + 2 * right, k + 2 < width), entry(matrix, at + 3 * right, k + 3 < width)
-            if j + 1 < height:
-                at += down
-                v0, v1 = matrix[at], entry(matrix, at + right, k + 1 < width)
-                v2, v3 = entry(matrix, at + 2 * right, k + 2 < width), entry(matrix, at + 3 * right, k + 3 < width)
-                for s in range(o0.size):
-                    p, q = o0[s] + u0 * r0[s], o1[s] + v0 * r0[s]
-                    p, q = p + u1 * r1[s], q + v1 * r1[s]
-                    p, q = p + u2 * r2[s], q + v2 * r2[s]
-                    o0[s], o1[s] = p + u3 * r3[s], q + v3 * r3[s]
-            else:
-                for s in range(o0.size):
-                    o0[s] = (o0[s] + u0 * r0[s]) + (u1 * r1[s] + (u2 * r2[s] + u3 * r3[s]))
+def largest(row: Row, n: int) -> Any:
+    """Find max |x| of a row on the bits: integers have a SIMD maximum, and NaN counts as huge."""
+    top = np.int32(0)
+    for s in range(n):
+        top = max(top, np.int32(as_int(row[s]) & MAGNITUDE))
+    return as_float(top)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qanneal_opt.losses import Loss, describe
 from qanneal_opt.moves import Moves
 
-from . import kernels, kernels_moves, kernels_sweep
+from .net import CHANGE
 from .stack_layout import Unsupported, build, numbers, parse
 
 __all__ = ["Stack", "Swept", "Unsupported"]
@@ -110,12 +110,16 @@ class Stack:
         """Read the torch parameters, run all data forward, return J."""
         for mine, parameter in zip(self._weights, self.parameters):
             mine.copy_(parameter.detach())
-        self.value = kernels.synchronize(self.net)
+        from .kernels import synchronize
+
+        self.value = synchronize(self.net.address)
         return self.value
 
     def gradients(self) -> list[Tensor]:
         """d J / d p for each of ``parameters`` at the present weights; the next call writes to the same memory."""
-        kernels.backward(self.net, self._gradient)
+        from .kernels import slopes
+
+        slopes(self.net.address, self._gradient, False, False)
         return self._gradients
 
     def deltas(self, moves: Moves, owners: Sequence[nn.Parameter]) -> Tensor:
@@ -127,9 +131,7 @@ class Stack:
             moves: m moves; ``value`` is read, ``displacement`` is not.
             owners: the parameters that ``moves.owner`` counts.
         """
-        out = np.empty(len(moves))
-        kernels_moves.changes(self.net, self._locate(moves, owners), numbers(moves.start), out)
-        return torch.from_numpy(out)
+        return torch.from_numpy(self._run(moves, owners, np.full(len(moves), -np.inf), np.zeros(len(moves)))[1])
 
     def factors(self, moves: Moves, owners: Sequence[nn.Parameter], *, exact: bool = True) -> Tensor:
         """V (m, M) float32 with V V' the Gauss-Newton matrix of J over the moves.
@@ -137,36 +139,47 @@ class Stack:
         Row k is sqrt(weight times loss Hessian by the outputs) times u_k for all samples and outputs, and u_k is
         the exact change of the outputs under move k alone or, with ``exact=False``, its first-order part.
         """
+        from .kernels_change import EXACT, LINEAR
+        from .kernels_moves import factors
+
         data = self.net.data
-        out = np.empty((len(moves), data.shape[0], self.net.classes, data.shape[2]), np.float32)
-        mode = kernels_moves.EXACT if exact else kernels_moves.LINEAR
-        kernels_moves.factors(self.net, self._locate(moves, owners), numbers(moves.start), mode, out)
+        out = np.empty((len(moves), data.shape[0], self.net.numbers["classes"], data.shape[2]), np.float32)
+        located = self._locate(moves, owners)
+        factors(self.net.address, located.ctypes.data, numbers(moves.start), EXACT if exact else LINEAR, out)
         return torch.from_numpy(out.reshape(len(moves), -1))
 
     def metropolis(
-        self, moves: Moves, owners: Sequence[nn.Parameter], temperature: float, uniforms: Tensor
+        self, moves: Moves, owners: Sequence[nn.Parameter], temperature: float | Tensor, uniforms: Tensor
     ) -> Tensor:
         """Take moves in order, make each at once if dJ < 0 or u < exp(-dJ / T); which were made, (m,) bool.
 
-        dJ is exact at the weights of that moment. ``uniforms``: (m,) in [0, 1). At T = 0 only dJ < 0 counts.
+        dJ is exact at the weights of that moment; at T = 0 only dJ < 0 counts.
+
+        Args:
+            moves: m moves.
+            owners: the parameters that ``moves.owner`` counts.
+            temperature: at least 0, in units of J: one number, or (m,).
+            uniforms: (m,) in [0, 1).
         """
-        accepted = np.zeros(len(moves), np.bool_)
-        self.value = kernels_moves.metropolis(
-            self.net,
-            self._locate(moves, owners),
-            numbers(moves.start),
-            float(temperature),
-            numbers(uniforms.double()),
-            accepted,
-            self.value,
-        )
-        return torch.from_numpy(accepted)
+        heat = np.empty(len(moves))
+        heat[:] = numbers(temperature) if isinstance(temperature, Tensor) else temperature
+        return torch.from_numpy(self._run(moves, owners, heat, numbers(uniforms.double()))[0])
 
     def apply(self, moves: Moves, owners: Sequence[nn.Parameter]) -> float:
         """Make all moves together, return the new J."""
-        located = self._locate(moves, owners)
-        self.value = kernels_moves.commit(self.net, located, 0, len(located.value))
+        together = replace(moves, start=torch.tensor([0, len(moves.value)]))
+        self._run(together, owners, np.array([np.inf]), np.zeros(1))
         return self.value
+
+    def _run(
+        self, moves: Moves, owners: Sequence[nn.Parameter], heat: NDArray[np.float64], uniforms: NDArray[np.float64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        from .kernels_moves import run
+
+        accepted, deltas = np.zeros(len(moves), np.bool_), np.zeros(len(moves))
+        located = self._locate(moves, owners)
+        self.value = run(self.net.address, located.ctypes.data, numbers(moves.start), heat, uniforms, deltas, accepted, self.value)
+        return accepted, deltas
 
     def sweep(
         self,
@@ -192,16 +205,13 @@ class Stack:
         Raises:
             ValueError: if an owner does not stand at its codes, or a code is none.
         """
-        grid, flat = self._grid(codes, levels, scales, owners)
+        from .kernels_moves import sweep
+
+        where, grid = self._grid(codes, levels, scales, owners)
+        flat, heat = grid[-1], numbers(temperatures.double())
         best = flat.copy()
-        self.value, best_value, proposed, accepted = kernels_sweep.sweep(
-            self.net,
-            grid,
-            flat,
-            best,
-            numbers(temperatures.double()),
-            np.uint64(seed % 2**64),
-            self.value,
+        self.value, best_value, proposed, accepted = sweep(
+            self.net.address, where.ctypes.data, *grid, best, heat, np.uint64(seed % 2**64), self.value
         )
 
         def unpack(values: NDArray[np.int64]) -> list[Tensor]:
@@ -210,18 +220,23 @@ class Stack:
 
         return Swept(unpack(flat), unpack(best), self.value, best_value, proposed, accepted)
 
-    def _locate(self, moves: Moves, owners: Sequence[nn.Parameter]) -> kernels_moves.Changes:
+    def _locate(self, moves: Moves, owners: Sequence[nn.Parameter]) -> NDArray[Any]:
         slots = np.array([self._slot[id(owner)] for owner in owners], np.int64)
-        count = len(moves.owner)
-        located = kernels_moves.Changes(*np.empty((4, count), np.int64), numbers(moves.value.float()))
-        index = numbers(moves.index)
-        if not kernels_moves.locate(self.net, self._slots, slots[numbers(moves.owner)], index, located):
+        return self._changes(slots[numbers(moves.owner)], numbers(moves.index), numbers(moves.value.float()))
+
+    def _changes(
+        self, slot: NDArray[np.int64], index: NDArray[np.int64], value: NDArray[np.float32]
+    ) -> NDArray[Any]:
+        from .kernels_moves import locate
+
+        out = np.empty(len(slot), CHANGE)
+        if not locate(self.net.address, self._slots, slot, index, value, out.ctypes.data):
             raise ValueError("Invalid moves: an index lies outside its parameter")
-        return located
+        return out
 
     def _grid(
         self, codes: Sequence[Tensor], levels: Sequence[Tensor], scales: Sequence[Tensor], owners: Sequence[nn.Parameter]
-    ) -> tuple[kernels_sweep.Grid, NDArray[np.int64]]:
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
         kinds = np.array([len(level) for level in levels], np.int64)
         table = np.zeros((len(owners), kinds.max()), np.float32)
         parts = []
@@ -235,8 +250,7 @@ class Stack:
         owner, index, flat, wide = (np.concatenate(part) for part in zip(*parts))
         value = table[owner, flat] * wide
         slots = np.array([self._slot[id(parameter)] for parameter in owners], np.int64)
-        where = kernels_moves.Changes(*np.empty((4, len(owner)), np.int64), value)
-        kernels_moves.locate(self.net, self._slots, slots[owner], index, where)
-        if not np.array_equal(self.net.theta[where.place], value):
+        where = self._changes(slots[owner], index, value)
+        if not np.array_equal(self.net.theta[where["place"]], value):
             raise ValueError("Invalid codes: the weights that the stack holds are not levels[codes] * scale")
-        return kernels_sweep.Grid(owner, where, table, kinds, wide), flat
+        return where, (owner, wide, table, kinds, flat)

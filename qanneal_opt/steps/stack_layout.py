@@ -13,23 +13,23 @@ from torch import Tensor, nn
 
 from qanneal_opt.losses import LossSpec
 
-from . import kernels, rows
+from . import net
 
 LANES = 32  # row lengths are multiples of it, so that SIMD loops have no rest
 LONGEST = 640  # samples a block: a row has at most 2.5 kB, and the dozen rows of a move stay in the nearest cache
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 ACTIVATIONS: dict[type[nn.Module], Callable[[Any], tuple[int, float, float]]] = {
-    nn.ReLU: lambda m: (rows.LEAKY, 0.0, 0.0),
-    nn.LeakyReLU: lambda m: (rows.LEAKY, m.negative_slope, 0.0),
-    nn.ReLU6: lambda m: (rows.CLAMP, 0.0, 6.0),
-    nn.Hardtanh: lambda m: (rows.CLAMP, m.min_val, m.max_val),
-    nn.Tanh: lambda m: (rows.TANH, 0.0, 0.0),
-    nn.Sigmoid: lambda m: (rows.SIGMOID, 0.0, 0.0),
-    nn.SiLU: lambda m: (rows.SILU, 0.0, 0.0),
-    nn.ELU: lambda m: (rows.ELU, m.alpha, 0.0),
-    nn.Softplus: lambda m: (rows.SOFTPLUS, m.beta, m.threshold),
-    nn.GELU: lambda m: (rows.GELU, 0.0, 0.0),
+    nn.ReLU: lambda m: (net.LEAKY, 0.0, 0.0),
+    nn.LeakyReLU: lambda m: (net.LEAKY, m.negative_slope, 0.0),
+    nn.ReLU6: lambda m: (net.CLAMP, 0.0, 6.0),
+    nn.Hardtanh: lambda m: (net.CLAMP, m.min_val, m.max_val),
+    nn.Tanh: lambda m: (net.TANH, 0.0, 0.0),
+    nn.Sigmoid: lambda m: (net.SIGMOID, 0.0, 0.0),
+    nn.SiLU: lambda m: (net.SILU, 0.0, 0.0),
+    nn.ELU: lambda m: (net.ELU, m.alpha, 0.0),
+    nn.Softplus: lambda m: (net.SOFTPLUS, m.beta, m.threshold),
+    nn.GELU: lambda m: (net.GELU, 0.0, 0.0),
 }
 
 
@@ -42,7 +42,7 @@ class Part:
     """A Linear layer and the activation behind it."""
 
     linear: nn.Linear
-    kind: int = rows.IDENTITY
+    kind: int = net.IDENTITY
     a: float = 0.0
     b: float = 0.0
 
@@ -96,7 +96,7 @@ def parse(model: nn.Module) -> Parsed:
         elif kind in ACTIVATIONS and getattr(module, "approximate", "none") == "none":
             if not parts:
                 prefix.append(module)
-            elif parts[-1].kind != rows.IDENTITY:
+            elif parts[-1].kind != net.IDENTITY:
                 raise Unsupported(f"Invalid model: {name} behind another activation")
             else:
                 parts[-1] = Part(parts[-1].linear, *ACTIVATIONS[kind](module))
@@ -191,7 +191,46 @@ def blocks(count: int) -> tuple[int, int]:
     return number, lengths[number]
 
 
-def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Tensor | None) -> kernels.Net:
+class Network:
+    """The arrays of a network, and their record for the kernels.
+
+    Attributes:
+        data: (blocks, rows, length) float32.
+        theta: all parameters, flat float32.
+        layers: (L,) of ``net.LAYER``.
+        cache: (blocks, rows, length) float32, L h of layers with a scale.
+        address: of the record.
+    """
+
+    def __init__(
+        self,
+        data: NDArray[np.float32],
+        theta: NDArray[np.float32],
+        layers: NDArray[Any],
+        cache: NDArray[np.float32],
+        **numbers: float,
+    ) -> None:
+        self.data, self.theta, self.layers, self.cache = data, theta, layers, cache
+        blocks, height, length = data.shape
+        half = int(max(layers["inputs"].max(), layers["outputs"].max()))
+        self._scratch, self._flags = zeros(2 * half + 4, length), np.zeros(2 * half, np.int64)
+        self.numbers = numbers
+        arrays = {"data": data, "theta": theta, "layers": layers, "cache": cache}
+        arrays |= {"scratch": self._scratch, "flags": self._flags}
+        sizes = {"blocks": blocks, "height": height, "tall": cache.shape[1], "length": length}
+        sizes |= {"depth": len(layers), "half": half}
+        self._record = np.zeros(1, net.NET)
+        for name, array in arrays.items():
+            self._record[name] = array.ctypes.data
+        for name, number in (sizes | numbers).items():
+            self._record[name] = number
+        self.address = self._record.ctypes.data
+
+    def __getstate__(self) -> None:
+        raise TypeError("a network of compiled code stands at fixed addresses: build another one instead of a copy")
+
+
+def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Tensor | None) -> Network:
     """Lay out the data of a stack.
 
     Raises:
@@ -208,12 +247,12 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
         w = w / classes  # a mean over elements
 
     features = x.shape[1]
-    layers = np.zeros(len(parsed.parts), kernels.LAYER)
+    layers = np.zeros(len(parsed.parts), net.LAYER)
     ones, row, place, source = features, features + 1, 0, 0
     for layer, part in zip(layers, parsed.parts):
         size = part.linear.out_features
         layer["inputs"], layer["outputs"], layer["source"] = part.linear.in_features, size, source
-        layer["z"], layer["h"] = row, row if part.kind == rows.IDENTITY else row + size
+        layer["z"], layer["h"] = row, row if part.kind == net.IDENTITY else row + size
         source = int(layer["h"])
         row = source + size
         layer["weight"], layer["bias"], layer["scale"] = place, -1, -1
@@ -228,7 +267,7 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
     if spec.kind == "cross_entropy":
         softmax = row
         row += classes
-        if len(layers) > 1 and last.kind == rows.IDENTITY:
+        if len(layers) > 1 and last.kind == net.IDENTITY:
             linear = row
             row += last.linear.in_features
 
@@ -239,18 +278,12 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
         padded[: len(x)] = values.numpy()
         data[:, first : first + values.shape[1]] = padded.reshape(number, length, -1).transpose(0, 2, 1)
     data[:, ones] = 1.0
-    half = max(max(layer["inputs"], layer["outputs"]) for layer in layers)
-    return kernels.Net(
+    return Network(
         data=data,
         theta=zeros(place),
         layers=layers,
         cache=zeros(number, 0, length),
-        scratch=zeros(2 * half + 4, length),
-        flags=np.zeros(2 * half, np.int64),
-        half=int(half),
-        loss={"cross_entropy": kernels.CROSS_ENTROPY, "mse": kernels.MSE, "hinge": kernels.HINGE}[spec.kind],
-        margin=np.float32(spec.margin),
-        inverse=np.float32(1.0 / spec.scale),
+        loss={"cross_entropy": net.CROSS_ENTROPY, "mse": net.MSE, "hinge": net.HINGE}[spec.kind],
         classes=classes,
         output=output,
         target=target,
@@ -258,4 +291,6 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
         linear=linear,
         sample=sample,
         ones=ones,
+        margin=spec.margin,
+        inverse=1.0 / spec.scale,
     )

@@ -1,0 +1,147 @@
+"""Train binary networks on real digits, by gradients alone and in turn with annealing, side by side.
+
+Prints a table, and writes a picture and a JSON file. Every row is a mean over seeds that chose no setting; CPU
+seconds include annealing, and both sides run compiled code. Compilation (cached afterwards) is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qanneal_opt.cli.console import UsageError, need, progress, table
+
+TITLES = {
+    "digits_binary": "digits, 64-6-10, binary weights",
+    "digits_smooth": "digits, 64-12-10, binary weights, smoothed targets",
+    "perceptron": "binary perceptron, N = 501, 0.6 patterns a weight",
+    "perceptron_07": "binary perceptron, N = 501, 0.7 patterns a weight",
+}
+ACCURACY = "test accuracy"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of the digits tasks, counted from 0 (5)")
+    parser.add_argument("--instances", type=int, default=20, help="instances of each perceptron task (20)")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of demo.png and demo.json (demo)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run every contender on every task, and show what came out."""
+    for name in ("seeds", "instances"):
+        if getattr(options, name) < 1:
+            raise UsageError(f"Invalid --{name}: {getattr(options, name)}; a positive number is needed")
+    need("sklearn")
+    need("matplotlib")
+    import torch
+
+    from qanneal_opt.demo.contenders import TASKS
+
+    torch.set_num_threads(1)  # one core a contender, so that CPU seconds compare
+    start = time.perf_counter()
+    counts = {task: options.instances if "perceptron" in task else options.seeds for task in TASKS}
+    jobs = [
+        (task, name, seed)
+        for task, contenders in TASKS.items()
+        for seed in range(counts[task])
+        for name in contenders
+    ]
+    for task, contenders in TASKS.items():  # compile and warm up, outside the clock
+        for contender in progress(contenders.values(), f"warm up {task}", total=len(contenders), quiet=options.json):
+            contender(1000)
+    rows = []
+    for task, name, seed in progress(jobs, "demo", quiet=options.json):
+        rows.append({"task": task, "contender": name, "seed": seed, **_timed(TASKS[task][name], seed)})
+    report = {"rows": rows, "summary": summarize(rows), "wall_s": time.perf_counter() - start}
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "demo.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    draw(rows, options.out / "demo.png")
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(_text(report["summary"]))
+        print(f"\n{report['wall_s']:.0f} s; picture and numbers in {options.out}/demo.png and {options.out}/demo.json")
+
+
+def summarize(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Give each task's and contender's means, and the standard errors of loss and metric."""
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        summary.setdefault(row["task"], {}).setdefault(row["contender"], {})
+    for task, contenders in summary.items():
+        for name in contenders:
+            mine = [row for row in rows if (row["task"], row["contender"]) == (task, name)]
+            numbers = {key: [float(row[key]) for row in mine] for key in ("solved", "loss", "metric", "ge", "cpu_s")}
+            contenders[name] = {key: statistics.fmean(values) for key, values in numbers.items()}
+            contenders[name]["seeds"] = len(mine)
+            for key in ("loss", "metric"):
+                spread = statistics.stdev(numbers[key]) if len(mine) > 1 else float("nan")
+                contenders[name][f"{key}_se"] = spread / len(mine) ** 0.5
+    return summary
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw what the digits contenders reached, seed by seed, and what share of perceptrons each solved."""
+    matplotlib = need("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    summary = summarize(rows)
+    digits = [task for task in summary if "perceptron" not in task]
+    figure, axes = plt.subplots(1, len(digits) + 1, figsize=(5 * len(digits) + 4, 4), layout="constrained")
+    for axis, task in zip(axes, digits):
+        for k, name in enumerate(summary[task]):
+            mine = [row for row in rows if (row["task"], row["contender"]) == (task, name)]
+            axis.scatter([row["loss"] for row in mine], [100 * row["metric"] for row in mine], s=18, color=f"C{k}", alpha=0.5)
+            mean = summary[task][name]
+            axis.scatter(mean["loss"], 100 * mean["metric"], s=140, marker="*", color=f"C{k}", label=_words(name))
+        axis.set(title=TITLES[task], xlabel="training loss", ylabel="test accuracy, %")
+        axis.legend(fontsize=8)
+    patterns = [task for task in summary if "perceptron" in task]
+    names = list(dict.fromkeys(name for task in patterns for name in summary[task]))
+    for k, name in enumerate(names):
+        heights = [100 * summary[task][name]["solved"] for task in patterns]
+        places = [p + 0.8 * (k + 0.5) / len(names) for p in range(len(patterns))]
+        axes[-1].bar(places, heights, width=0.75 / len(names), label=_words(name))
+    axes[-1].set_xticks([p + 0.4 for p in range(len(patterns))], ["0.6 patterns a weight", "0.7"][: len(patterns)])
+    axes[-1].set(title="binary perceptrons, N = 501", ylabel="solved, %", ylim=(0, 105))
+    axes[-1].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _timed(contender: Callable[[int], dict[str, Any]], seed: int) -> dict[str, Any]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = contender(seed)
+    return {**result, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("t0", "T = 0")
+
+
+def _text(summary: dict[str, dict[str, dict[str, float]]]) -> str:
+    parts = []
+    for task, contenders in summary.items():
+        first = next(iter(contenders.values()))
+        perceptron = "perceptron" in task
+        header = [TITLES[task], *(["solved", "errors"] if perceptron else ["loss", "x baseline", ACCURACY]), "ge", "CPU s"]
+        rows = []
+        for name, mean in contenders.items():
+            if perceptron:
+                cells = [f"{100 * mean['solved']:.0f}%", f"{100 * (1 - mean['metric']):.2f}%"]
+            else:
+                cells = [
+                    f"{mean['loss']:.3f} ± {mean['loss_se']:.3f}",
+                    f"{mean['loss'] / first['loss']:.2f}",
+                    f"{100 * mean['metric']:.1f} ± {100 * mean['metric_se']:.1f}%",
+                ]
+            rows.append([_words(name), *cells, f"{mean['ge']:.0f}", f"{mean['cpu_s']:.2f}"])
+        parts.append(table(rows, header) + f"\n({first['seeds']:.0f} seeds; ± standard error)")
+    return "\n\n".join(parts)

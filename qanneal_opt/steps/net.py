@@ -1,0 +1,70 @@
+"""What compiled code knows of a network, as records: plain numbers and addresses; this module needs no compiler.
+
+Records are handed over by address, since numba would count references to each array at each call, which
+costs more than the arithmetic on a short row. Whoever makes a record keeps what its addresses point to.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+IDENTITY, LEAKY, CLAMP, TANH, SIGMOID, SILU, ELU, SOFTPLUS, GELU = range(9)  # activations
+CROSS_ENTROPY, MSE, HINGE = range(3)  # losses
+
+NET = np.dtype(
+    [
+        ("data", np.int64),  # (blocks, height, length) float32: rows of inputs, z, h and what the loss needs
+        ("theta", np.int64),  # all parameters, flat float32
+        ("layers", np.int64),  # (depth,) LAYER
+        ("cache", np.int64),  # (blocks, tall, length) float32: L h of layers with a scale
+        ("scratch", np.int64),  # (2 half + 4, length) float32
+        ("flags", np.int64),  # (2 half,) int64: which units a move changes
+        ("blocks", np.int64),
+        ("height", np.int64),
+        ("tall", np.int64),
+        ("length", np.int64),  # samples in a block, the rest of the last one with weight 0
+        ("depth", np.int64),
+        ("half", np.int64),  # the most units of a layer, inputs included
+        ("loss", np.int64),
+        ("classes", np.int64),  # output units
+        ("output", np.int64),  # first row of the outputs,
+        ("target", np.int64),  # of the targets,
+        ("softmax", np.int64),  # of the softmax (cross-entropy only),
+        ("linear", np.int64),  # of sum_c y_c W_ci for inputs i of the last layer (-1: not kept);
+        ("sample", np.int64),  # row of sample weights: their sum is 1, or 1 / classes for a mean over elements;
+        ("ones", np.int64),  # row of ones: the input of a bias
+        ("margin", np.float32),  # of the hinge
+        ("inverse", np.float32),  # 1 / scale of the hinge
+    ],
+    align=True,
+)
+
+LAYER = np.dtype(
+    [
+        ("inputs", np.int64),
+        ("outputs", np.int64),
+        ("source", np.int64),  # first row in a block of the inputs,
+        ("z", np.int64),  # of z,
+        ("h", np.int64),  # and of h: the same rows as z where act is the identity
+        ("weight", np.int64),  # place in theta of W or L,
+        ("bias", np.int64),  # of the bias (-1: none),
+        ("scale", np.int64),  # of the scale (-1: a plain layer)
+        ("step", np.int64),  # from one row's scale to the next; 0: one scale for the tensor
+        ("cached", np.int64),  # first row of L h in the cache
+        ("kind", np.int64),  # activation
+        ("a", np.float32),  # and its constants
+        ("b", np.float32),
+    ],
+    align=True,
+)
+
+CHANGE = np.dtype(
+    [
+        ("layer", np.int64),
+        ("row", np.int64),  # output unit
+        ("column", np.int64),  # input unit; -1: the bias
+        ("place", np.int64),  # in theta
+        ("value", np.float32),  # new value of the weight
+    ],
+    align=True,
+)
