@@ -1,14 +1,18 @@
-"""Sparse rows for a small MLP, unit by unit: row models, QUBOs along an l0 path, judged with the output refitted.
+"""Sparse rows for a small MLP, unit by unit: row models, QUBOs along an l0 path, the output refitted.
 
-Why it finds a parity y = x_a x_b x_c of random signs x, to which all gradients are blind: the loss has, over a
-unit's incoming row w, couplings H_ab ~ -v E[y act''(w.x) x_a x_b] = -v E[x_c act''(w.x)] ~ w_c for odd act'' (v the
-unit's output weight). So at a random row that holds c, the pair a, b stands out of the noise, and a QUBO with a price
-on nonzero weights takes it. At the row a, b the slope along x_c is ~ w_a w_b and stands out by itself.
+Why it finds a parity y = x_a x_b x_c of random signs x, where first derivatives start blind: over a
+unit's incoming row w the loss has couplings H_ab ~ -v E[y act''(w.x) x_a x_b] = -v E[x_c act''(w.x)] (v is
+the unit's output weight), and for an odd act'' that is ~ w_c. So at a random row that holds c, the pair a, b
+stands out of the noise, and a QUBO with a price on nonzero weights takes it. At the row a, b the slope along
+x_c is ~ w_a w_b and stands out by itself.
 
-The ledger, in `ge` (one forward and backward of this network on all the samples, 3 N (n h + h) multiplications):
-a forward is 1/3; a row model is one Hessian-vector product (2) and, for H and its standard errors, 2 N n (n + 1)
-multiplications; a refit of k live units is N (k + 1)(k + 2) + (k + 1)^3. Solving QUBOs costs no ge, but CPU seconds.
+The ledger, in `ge` (one forward and backward of this network on all the samples, 3 N (n h + h)
+multiplications): a forward is 1/3; a row model is one Hessian-vector product (2) and, for H and its standard
+errors, 2 N n (n + 1) multiplications; a refit of k live units is a forward, N (k + 1)(k + 2) and (k + 1)^3.
+Solving QUBOs costs no ge, but CPU seconds.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +22,7 @@ from torch import Tensor, nn
 
 from qanneal_opt.curvature import row_model
 from qanneal_opt.objective import Objective
-from qanneal_opt.qubo import Affine, QuadraticModel, Qubo
+from qanneal_opt.qubo import Affine, Qubo
 
 Solve = Callable[[Qubo, int], Tensor]  # a QUBO and a seed to bits (m,)
 
@@ -27,10 +31,10 @@ Solve = Callable[[Qubo, int], Tensor]  # a QUBO and a seed to bits (m,)
 class Setting:
     """Of the network: `hidden` units, the weights of a unit 0 or +-s with s from `sizes[0]` to `sizes[1]`.
 
-    Of the search: an empty unit is looked at with `probe` random weights of norm `strength` and the output weight
-    `start` (small, as what is sought grows with it and the Gauss-Newton part of H with its square); `threshold`
-    in standard errors; the `path` of l0 in units of the largest coupling or slope; `depth` models a visit;
-    `price` of a nonzero weight in what is judged.
+    Of the search: an empty unit is looked at with `probe` random weights of norm `strength` and the output
+    weight `start` (small, as what is sought grows with it and the Gauss-Newton part of H with its square);
+    `threshold` in standard errors; the `path` of l0 in units of the largest coupling or slope; `depth` models
+    a visit; `price` of a nonzero weight in what is judged.
     """
 
     hidden: int = 16
@@ -47,7 +51,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The output layer's least-squares weights `(h,)` and bias, their mean squared error and training errors."""
+    """The output layer's least-squares weights `(h,)` and bias, their squared error and wrong samples."""
 
     weight: Tensor
     bias: Tensor
@@ -55,15 +59,27 @@ class Fit:
     wrong: int
 
 
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A row of a unit `(n,)`, the output layer fitted to it, and their squared error plus price."""
+
+    value: float
+    row: Tensor
+    fit: Fit
+
+    def rank(self) -> float:
+        return self.value
+
+
 class RowSearch:
-    """A tanh network on inputs `(N, n)` and labels -1, 1 `(N,)`, empty at first, and what finding its rows cost."""
+    """A tanh network on inputs `(N, n)` and labels -1, 1 `(N,)`, empty at first, and what its rows cost."""
 
     def __init__(
         self, inputs: Tensor, labels: Tensor, solve: Solve, setting: Setting, generator: torch.Generator
     ) -> None:
         count, n = inputs.shape
-        self.hidden = nn.Linear(n, setting.hidden, bias=False)
-        self.output = nn.Linear(setting.hidden, 1)
+        self.hidden = nn.utils.skip_init(nn.Linear, n, setting.hidden, bias=False)
+        self.output = nn.utils.skip_init(nn.Linear, setting.hidden, 1)
         self.model = nn.Sequential(self.hidden, nn.Tanh(), self.output)
         for param in self.model.parameters():
             nn.init.zeros_(param)
@@ -86,23 +102,22 @@ class RowSearch:
                 fit = self._visit(unit, fit)
 
     def _visit(self, unit: int, fit: Fit) -> Fit:
-        """Move along from the unit's row, keep the best row that was judged, and drop what it does not need."""
-        best, row = (self._value(fit), self.rows[unit].clone(), fit), self.rows[unit].clone()
-        old = best[1]
+        """Move along from the unit's row, keep the best row that was judged, drop what it does not need."""
+        start = here = best = Trial(self._value(fit), self.rows[unit].clone(), fit)
         for _ in range(self.setting.depth):
-            trials = [self._judge(unit, candidate) for candidate in self._candidates(unit, row)]
+            trials = [self._judge(unit, row) for row in self._candidates(unit, here.row)]
             if not trials:
                 break
-            here = min(trials, key=lambda trial: trial[0])
-            best, row = min(best, here, key=lambda trial: trial[0]), here[1]
-        if best[1] is not old:
-            for place in best[1].nonzero().flatten().tolist():
-                dropped = best[1].clone()
-                dropped[place] = 0.0
-                best = min(best, self._judge(unit, dropped), key=lambda trial: trial[0])
-        self.rows[unit] = best[1]
-        self._write(best[2])
-        return best[2]
+            here = min(trials, key=Trial.rank)  # uphill if need be: a pair is worth nothing without its third
+            best = min(best, here, key=Trial.rank)
+        if best is not start:
+            for place in best.row.nonzero().flatten().tolist():
+                without = best.row.clone()
+                without[place] = 0.0
+                best = min(best, self._judge(unit, without), key=Trial.rank)
+        self.rows[unit] = best.row
+        self._write(best.fit)
+        return best.fit
 
     def _candidates(self, unit: int, row: Tensor) -> list[Tensor]:
         """Rows that a QUBO over additions to `row` prefers to it, one for each l0 of the path, distinct."""
@@ -141,15 +156,15 @@ class RowSearch:
         seed = int(torch.randint(2**31 - 1, (), generator=self.generator))
         return self.solve(qubo, seed).double()
 
-    def _judge(self, unit: int, row: Tensor) -> tuple[float, Tensor, Fit]:
-        """The price-laden loss with `row` in the unit and the output refitted; the network stays as it is."""
+    def _judge(self, unit: int, row: Tensor) -> Trial:
+        """Try `row` in the unit, with the output refitted; the network stays as it is."""
         old = self.rows[unit].clone()
         self.rows[unit] = row
         fit = self._refit()
-        value = self._value(fit)
+        trial = Trial(self._value(fit), row, fit)
         self.rows[unit] = old
         self.judged += 1
-        return value, row, fit
+        return trial
 
     def _value(self, fit: Fit) -> float:
         return fit.loss + self.setting.price * int(torch.count_nonzero(self.rows))
@@ -189,7 +204,7 @@ def _moves(probe: Tensor, free: Tensor, low: float, step: float | Tensor) -> Aff
 
 
 def greedy(qubo: Qubo, pairs: bool) -> Tensor:
-    """T = 0 from all bits at zero: the best single flip, or flip of a pair if `pairs`, while it lowers the energy."""
+    """T = 0 from zeros: the best flip (or, with `pairs`, flip of two) as long as it lowers the energy."""
     bits = torch.zeros(qubo.n, dtype=torch.float64)
     tolerance = 1e-12 * float(qubo.linear.abs().max() + qubo.quadratic.abs().max())
     while True:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]  # the package, its benchmarks; the extensions and the figures
@@ -35,6 +36,7 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 
@@ -45,3 +47,13 @@ html_css_files = ["pages.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+
+
+def without_last_empty_line(app: Any, page: str, source: list[str]) -> None:
+    """A code block that is run has an empty line before its closing fence; the page does not show it."""
+    source[0] = source[0].replace("\n\n```\n", "\n```\n")
+
+
+def setup(app: Any) -> None:
+    """Extend Sphinx."""
+    app.connect("source-read", without_last_empty_line)

@@ -52,18 +52,20 @@ class RandomState:
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[RandomState]:
     """Put ``model`` into eval mode, and put modes, buffers and random numbers back afterwards."""
-    modes = [(module, module.training) for module in model.modules() if module.training]
+    modes = [(module, module.training) for module in model.modules()]
     named = [(module, name) for module in model.modules() for name in module._buffers]
     buffers = [module._buffers[name] for module, name in named]
     values = [None if buffer is None else buffer.clone() for buffer in buffers]
     state = RandomState(devices={p.device for p in model.parameters() if p.device.type == "cuda"})
     try:
-        for module, _ in modes:
-            module.training = False
+        for module, mode in modes:
+            if mode:
+                module.training = False
         yield state
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
         for (module, name), buffer, value in zip(named, buffers, values, strict=True):
             if module._buffers.get(name) is not buffer:
                 module._buffers[name] = buffer

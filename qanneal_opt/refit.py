@@ -68,6 +68,11 @@ class Adam:
                 if stepped is not value:
                     value.copy_(stepped)
 
+    def moments(self, owner: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give an owner's first and second moments and its number of steps, to be changed in place."""
+        m = self._moments.setdefault(owner, _Moments.like(like.detach()))
+        return m.exp_avg, m.exp_avg_sq, m.step
+
     def tensors(self, owner: Tensor, like: Tensor) -> dict[str, Tensor]:
         """Give an owner's moments, zeros of the shape of ``like`` where it has none yet."""
         m = self._moments.get(owner) or _Moments.like(like)

@@ -158,6 +158,20 @@ class Subset:
             dense.append(blank.index_put((places.to(param.device),), own).view(param.shape))
         return dense
 
+    def displaced(self, values: Tensor) -> list[Tensor]:
+        """The tensors with ``values``, ``(n,)``, added in place: one new tensor for each that is touched.
+
+        Differentiable in ``values``, by ``torch.func`` transforms too.
+        """
+        moved = []
+        for param, (ranks, places) in zip(self.params, self._parts, strict=True):
+            flat = param.detach().reshape(-1)
+            if len(places):
+                own = values[ranks.to(values.device)].to(flat)
+                flat = flat.scatter_add(0, places.to(flat.device), own)
+            moved.append(flat.view(param.shape))
+        return moved
+
     def direction(self, k: int) -> list[Tensor]:
         """Dense tensors that are 1 at weight ``k`` and 0 elsewhere."""
         if not 0 <= k < len(self):

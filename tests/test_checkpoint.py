@@ -18,10 +18,11 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.nn import functional
+from toys import Idle, exact, groups, loss_of, make, net, same, train, weights
 
 import qanneal_opt as qa
 from qanneal_opt.optimizer import AnnealingOptimizer
-from toys import Idle, exact, groups, loss_of, make, net, same, train, weights
 
 CASES = {
     "binary": lambda model, **kw: make(model, **kw),
@@ -31,6 +32,7 @@ CASES = {
     "mask": lambda model, **kw: make(model, qa.Mask(0.4), **kw),
     "window": lambda model, **kw: make(model, qa.Window(2, 0.1), annealing=small_qubo(), **kw),
     "qubo": lambda model, **kw: make(model, annealing=small_qubo(), **kw),
+    "compiled": lambda model, **kw: make(model, loss=functional.cross_entropy, **kw),
 }
 
 

@@ -110,21 +110,21 @@ def test_levels_snap_exactly(data, param, values):
         assert state.scale.shape == ()
 
 
-@given(params(st.sampled_from(((3, 8), (2, 20)))), st.sampled_from(VALUES))
-@settings(max_examples=30)
-def test_a_learned_scale_is_about_the_least_squares_one(param, values):
-    weights = param.detach().clone().double()
+@pytest.mark.parametrize("values", [values for values in VALUES if min(values) < 0], ids=str)
+@pytest.mark.parametrize("shape", [(60, 8), (20, 50)])
+def test_a_learned_scale_is_about_the_least_squares_one(values, shape):
+    weights = torch.randn(shape, generator=generator(), dtype=torch.float64)
+    weights[::3] = weights[::3].abs() + 0.1  # (rows, n)
+    param = weights.clone()
     Levels(values).attach(param, 0)
-    table = torch.tensor(sorted(values), dtype=torch.float64)
-    error = (param.detach().double() - weights).square().sum(1)  # (rows,)
-    size = weights.square().sum(1)
-    widest = weights.abs().amax(1, keepdim=True) / table.abs().max()
+    error, table = (param - weights).square().sum(1), torch.tensor(values, dtype=torch.float64)
     best = torch.full_like(error, math.inf)
-    for factor in torch.linspace(0.05, 2.0, 100, dtype=torch.float64):
+    widest = weights.abs().amax(1, keepdim=True) / table.abs().max()
+    for factor in torch.linspace(0.02, 3.0, 300, dtype=torch.float64):
         nearest = (weights[..., None] - table * (widest * factor)[..., None]).square().amin(2).sum(1)
         best = torch.minimum(best, nearest)
-    noise = 0.03  # a few starts may miss the best of many minima
-    assert bool(((error <= best * 1.1 + noise * size) | (size == 0)).all())  # any scale will do for zeros
+    # A few starts may miss the best of many minima, but not by much.
+    assert bool((error <= 1.1 * best + 0.03 * weights.square().sum(1)).all())
 
 
 def test_a_binary_scale_follows_the_mean_absolute_latent():

@@ -14,7 +14,8 @@ FLOORS = (
     "optimizer view checkpoint compress nn",
     "steps integrations",
     PACKAGE,  # its __init__.py, the public face: above the parts, below the commands
-    "cli testing",
+    "demo testing",
+    "cli",
     "__main__",
 )
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names.split()}

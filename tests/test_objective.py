@@ -145,13 +145,21 @@ class Sum(nn.Module):
         return x * (self.a + self.b).sum()
 
 
+class MatrixSum(Sum):
+    """The same with one gradient tensor of its own memory for both."""
+
+    def forward(self, x):
+        return x[:, None].expand(-1, 3) @ (self.a + self.b)
+
+
 @pytest.mark.parametrize("batch_size", [None, 1, 2])
-def test_gradients_that_share_memory_are_told_apart(batch_size):
-    model, x = Sum(), torch.arange(1.0, 6.0)
-    objective = Objective(model, lambda o, y: (o * y).mean(), (x, torch.ones(5)), batch_size=batch_size)
+@pytest.mark.parametrize(("kind", "expected"), [(Sum, 3.0), (MatrixSum, 0.75)])
+def test_gradients_that_share_memory_are_told_apart(kind, expected, batch_size):
+    model, x = kind(), torch.arange(1.0, 6.0)
+    objective = Objective(model, lambda o, y: o.mean(), (x, torch.ones(5)), batch_size=batch_size)
     _, grads = objective.gradient([model.a, model.b])
     for grad in grads:
-        torch.testing.assert_close(grad, torch.full((3, 4), 3.0))
+        torch.testing.assert_close(grad, torch.full((3, 4), expected))
 
 
 def test_gradients_lie_in_memory_as_their_parameters_do():
@@ -341,6 +349,19 @@ def test_an_exception_leaves_nothing_for_later():
     torch.manual_seed(1), np.random.seed(1), random.seed(1)
     before = state(objective.model)
     del kept
+    assert state(objective.model) == before
+
+
+def test_a_dataset_that_raises_leaves_no_trace():
+    class Broken(Noisy):
+        def __getitem__(self, k):
+            super().__getitem__(k)
+            raise ArithmeticError("on purpose")
+
+    objective = Objective(ENTROPY.make(), ENTROPY.loss, DataLoader(Broken(), 3, shuffle=True))
+    before = state(objective.model)
+    with pytest.raises(ArithmeticError):
+        list(objective.batches())  # without the guards of frozen()
     assert state(objective.model) == before
 
 

@@ -4,8 +4,6 @@ import copy
 import dataclasses
 import json
 import math
-import subprocess
-import sys
 import time
 from functools import partial
 
@@ -14,12 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from toys import INPUTS, TARGETS, Idle, exact, groups, loss_of, make, net, objective, same, train, weights
 
 import qanneal_opt as qa
 from qanneal_opt.optimizer import AnnealingOptimizer
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import Fallback
-from toys import INPUTS, TARGETS, Idle, exact, groups, loss_of, make, net, objective, same, train, weights
 
 # --- Discrete groups without annealing: the straight-through baseline ------------------------------------------
 

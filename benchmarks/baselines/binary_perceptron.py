@@ -7,11 +7,11 @@ the clipped perceptron rule of the literature (Rosenblatt's rule on hidden weigh
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from benchmarks.baselines.binary_mlp import Array, adam
 from benchmarks.baselines.compiled import compiled
+from benchmarks.data import permutations
 
 # Seconds of one core, fitted to measured runs: an epoch of P patterns of N weights in steps of `batch`.
 PRODUCT = 1.0e-10  # one multiplication by a pattern
@@ -36,8 +36,7 @@ class Setting:
 def _restart(
     signed: Array,
     latent: Array,
-    rng: Generator,
-    epochs: int,
+    orders: NDArray[np.int32],
     batch: int,
     lr: float,
     margin: float,
@@ -46,8 +45,12 @@ def _restart(
     clip: float,
     best: Array,
 ) -> tuple[int, int]:
-    """Train `latent` in place; the weights with fewest errors go to `best`. Returns (errors, epochs used)."""
+    """Train `latent` in place, in `orders` `(epochs, count)`; the weights with fewest errors go to `best`.
+
+    Returns (errors, epochs used).
+    """
     count, size = signed.shape
+    epochs = len(orders)
     gain = np.float32(1.0 / np.sqrt(size))
     weights, gradient = np.empty(size, np.float32), np.empty(size, np.float32)
     first, second = np.zeros(size, np.float32), np.zeros(size, np.float32)
@@ -66,7 +69,7 @@ def _restart(
             best[:] = weights
         if errors == 0 or epoch == epochs:
             return fewest, epoch
-        order = rng.permutation(count)
+        order = orders[epoch]
         for start in range(0, count, batch):
             stop = min(start + batch, count)
             step += 1
@@ -125,8 +128,7 @@ def train(
         errors, used = _restart(
             signed,
             latent,
-            rng,
-            min(left, setting.epochs),
+            permutations(rng, min(left, setting.epochs), len(signed)),
             setting.batch,
             setting.lr,
             setting.margin,

@@ -22,13 +22,11 @@ from benchmarks.baselines.binary_mlp import (
     binarize,
     cross_entropy,
     forward,
-    rescale,
     through_scale,
 )
+from benchmarks.baselines.binary_net import REFIT_STEPS, BinaryNet, buffers, refit, zeros
 from benchmarks.baselines.compiled import compiled
-from benchmarks.data import Split
-
-REFIT_STEPS = 150
+from benchmarks.data import Split, permutations
 
 # Seconds of one core, fitted to measured runs within 10%: a step costs
 # STEP + batch * (SAMPLE + PRODUCT * weights), a refit step REFIT for each sample of the training set.
@@ -53,33 +51,13 @@ class Setting:
     decay: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class BinaryNet:
-    """A trained network: `codes` (+-1) `(out, in)`, `scales` `(out,)`, `biases` `(out,)` for each layer."""
-
-    codes: Layers
-    scales: Layers
-    biases: Layers
-    loss: float
-    steps: int
-
-    def logits(self, inputs: Array) -> Array:
-        """`(n, in)` to `(n, classes)`."""
-        hidden = inputs
-        for layer, (codes, scale, bias) in enumerate(zip(self.codes, self.scales, self.biases, strict=True)):
-            hidden = hidden @ (codes * scale[:, None]).T + bias
-            if layer < len(self.codes) - 1:
-                hidden = np.maximum(hidden, 0)
-        return hidden
-
-
 @compiled
 def _train(
     latents: Layers,
     biases: Layers,
     inputs: Array,
     targets: Array,
-    rng: Generator,
+    orders: NDArray[np.int32],
     steps: int,
     batch: int,
     lr: float,
@@ -91,16 +69,17 @@ def _train(
     deltas: Layers,
     slots: Sequence[Layers],
 ) -> None:
-    """`steps` mini-batch steps in place; `slots`: gradients and two moments of latents, then of biases."""
-    order = rng.permutation(len(inputs))
-    position = 0
+    """`steps` mini-batch steps in place, in the `orders` `(passes, n)` of the samples.
+
+    `slots`: gradients and two moments of latents, then of biases.
+    """
+    turn, position = 0, 0
     picked = np.empty((batch, targets.shape[1]), np.float32)
     for step in range(1, steps + 1):
-        if position + batch > len(order):
-            order = rng.permutation(len(inputs))
-            position = 0
+        if position + batch > len(inputs):
+            turn, position = turn + 1, 0
         for k in range(batch):
-            sample = order[position + k]
+            sample = orders[turn, position + k]
             for column in range(inputs.shape[1]):
                 activations[0][k, column] = inputs[sample, column]
             for column in range(targets.shape[1]):
@@ -122,52 +101,6 @@ def _train(
                     flat[k] = min(max(flat[k], -clip), clip)
 
 
-@compiled
-def _refit(
-    codes: Layers,
-    scales: Layers,
-    biases: Layers,
-    targets: Array,
-    steps: int,
-    weights: Layers,
-    activations: Layers,
-    deltas: Layers,
-    slots: Sequence[Layers],
-    slopes: Layers,
-    best_scales: Layers,
-    best_biases: Layers,
-) -> float:
-    """Full-batch Adam on scales and biases, lr from 5e-3 along a cosine; the best point goes to `best_*`."""
-    best = np.inf
-    for step in range(1, steps + 2):
-        rescale(codes, scales, weights)
-        forward(weights, biases, activations)
-        loss = cross_entropy(activations[-1], targets, deltas[-1])
-        if loss < best:
-            best = loss
-            for layer in range(len(codes)):
-                best_scales[layer][:] = scales[layer]
-                best_biases[layer][:] = biases[layer]
-        if step > steps:
-            break
-        backward(weights, activations, deltas, slopes, slots[3])
-        rate = 0.5 * 5e-3 * (1.0 + np.cos(np.pi * (step - 1) / steps))
-        for layer in range(len(codes)):
-            for row in range(codes[layer].shape[0]):
-                slots[0][layer][row] = np.dot(slopes[layer][row], codes[layer][row])
-            adam(scales[layer], slots[0][layer], slots[1][layer], slots[2][layer], step, rate, 0.99, 0.0)
-            adam(biases[layer], slots[3][layer], slots[4][layer], slots[5][layer], step, rate, 0.99, 0.0)
-    return best
-
-
-def _zeros(like: Layers) -> Layers:
-    return tuple(np.zeros_like(array) for array in like)
-
-
-def _buffers(batch: int, sizes: Sequence[int]) -> Layers:
-    return tuple(np.zeros((batch, size), np.float32) for size in sizes)
-
-
 def smoothed(targets: NDArray[np.int64], classes: int, smoothing: float) -> Array:
     """Target distributions (1 - eps) onehot + eps / classes, `(n, classes)` float32.
 
@@ -184,35 +117,6 @@ def initial(sizes: Sequence[int], rng: Generator) -> tuple[Layers, Layers]:
     latents = tuple(rng.uniform(-1, 1, (o, i)).astype(np.float32) / np.float32(np.sqrt(i)) for i, o in pairs)
     biases = tuple(rng.uniform(-1, 1, o).astype(np.float32) / np.float32(np.sqrt(i)) for i, o in pairs)
     return latents, biases
-
-
-def refit(latents: Layers, biases: Layers, inputs: Array, targets: Array) -> BinaryNet:
-    """Freeze the signs of the latents and refit scales and biases on all the data.
-
-    The product of the inputs with the first layer's codes is taken once: that layer then acts as a diagonal.
-    """
-    codes = tuple(np.where(latent >= 0, np.float32(1), np.float32(-1)) for latent in latents)
-    scales: Layers = tuple(np.abs(latent).mean(1) for latent in latents)
-    biases = tuple(bias.copy() for bias in biases)
-    reduced = (np.eye(len(codes[0]), dtype=np.float32), *codes[1:])
-    sizes = [len(code) for code in codes]
-    best_scales, best_biases = _zeros(scales), _zeros(biases)
-    slots = (*(_zeros(scales) for _ in range(3)), *(_zeros(biases) for _ in range(3)))
-    loss = _refit(
-        reduced,
-        scales,
-        biases,
-        targets,
-        REFIT_STEPS,
-        _zeros(reduced),
-        (inputs @ codes[0].T, *_buffers(len(inputs), sizes)),
-        _buffers(len(inputs), sizes),
-        slots,
-        _zeros(reduced),
-        best_scales,
-        best_biases,
-    )
-    return BinaryNet(codes, best_scales, best_biases, loss, 0)
 
 
 def steps_within(budget: float, sizes: Sequence[int], count: int, setting: Setting) -> int:
@@ -235,22 +139,22 @@ def train(
     for restart in range(setting.restarts):
         rng = np.random.default_rng((seed, restart))
         latents, biases = initial(sizes, rng)
-        slots = (*(_zeros(latents) for _ in range(3)), *(_zeros(biases) for _ in range(3)))
+        slots = (*(zeros(latents) for _ in range(3)), *(zeros(biases) for _ in range(3)))
         _train(
             latents,
             biases,
             inputs,
             targets,
-            rng,
+            permutations(rng, -(-steps // (len(inputs) // setting.batch)), len(inputs)),
             steps,
             setting.batch,
             setting.lr,
             setting.clip,
             setting.chain,
             setting.decay,
-            _zeros(latents),
-            _buffers(setting.batch, sizes),
-            _buffers(setting.batch, sizes[1:]),
+            zeros(latents),
+            buffers(setting.batch, sizes),
+            buffers(setting.batch, sizes[1:]),
             slots,
         )
         nets.append(refit(latents, biases, inputs, targets))

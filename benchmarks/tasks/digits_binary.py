@@ -9,7 +9,8 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from benchmarks.baselines.straight_through import REFIT_STEPS, Setting, train
+from benchmarks.baselines.binary_net import REFIT_STEPS
+from benchmarks.baselines.straight_through import Setting, train
 from benchmarks.data import digits
 from benchmarks.tuning import Round, search
 
@@ -19,7 +20,7 @@ METRIC = "test accuracy"
 TUNING_SEEDS = range(1000, 1010)
 HIDDEN = (6,)
 BUDGET = 3.0  # CPU seconds of the baseline: at least what the alternation takes
-SETTING = Setting(lr=3e-3, batch=64, restarts=16, clip=1.0, chain=True)
+SETTING = Setting(lr=0.03, batch=32, restarts=8, clip=0.5, chain=True)
 
 
 def straight_through(

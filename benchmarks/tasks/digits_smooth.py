@@ -18,7 +18,7 @@ TUNING_SEEDS = digits_binary.TUNING_SEEDS
 HIDDEN = (12,)
 SMOOTHING = 0.05
 BUDGET = 3.0
-SETTING = Setting(lr=3e-3, batch=64, restarts=16, clip=1.0, chain=True)
+SETTING = Setting(lr=0.01, batch=128, restarts=4, clip=0.3, chain=True, decay=0.01)
 
 
 def straight_through(seed: int, setting: Setting, *, budget: float = BUDGET) -> dict[str, Any]:

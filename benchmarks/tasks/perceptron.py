@@ -22,7 +22,7 @@ METRIC = "training accuracy"
 TUNING_SEEDS = range(1000, 1010)
 SIZE, LOAD = 501, 0.6
 BUDGET = 0.4  # CPU seconds of a contender that does not solve the instance
-SETTING = Setting(lr=1e-2, batch=8, margin=1.0, squared=False, adaptive=True, epochs=300)
+SETTING = Setting(lr=0.01, batch=4, margin=0.2, squared=True, adaptive=True, epochs=100)
 DECAYS = (0.97, 0.99, 0.995, 0.998, 0.999)
 
 

@@ -11,7 +11,7 @@ BASELINE = perceptron.BASELINE
 METRIC = perceptron.METRIC
 TUNING_SEEDS = perceptron.TUNING_SEEDS
 LOAD = 0.7
-SETTING = Setting(lr=1e-2, batch=8, margin=1.0, squared=False, adaptive=True, epochs=300)
+SETTING = Setting(lr=0.1, batch=16, margin=0.2, squared=True, adaptive=False, epochs=400)
 
 
 def tune() -> Iterator[dict[str, Any]]:

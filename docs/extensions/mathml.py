@@ -15,13 +15,15 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
-SYNONYMS = {"dots": "ldots", "top": "intercal"}  # \top is drawn too large as a superscript
-COMMAND = re.compile(r"\\(" + "|".join(SYNONYMS) + r")(?![a-zA-Z])")
+# What LaTeX reads and docutils does not: \dots, and a fraction of two digits without braces.
+REPAIRS = ((re.compile(r"\\dots(?![a-zA-Z])"), r"\\ldots"), (re.compile(r"(\\[td]?frac)(\d)(\d)"), r"\1{\2}{\3}"))
 
 
 def translated(node: Any, block: bool) -> str:
     """The MathML of a math node."""
-    source = COMMAND.sub(lambda match: "\\" + SYNONYMS[match[1]], node.astext())
+    source = node.astext()
+    for pattern, repaired in REPAIRS:
+        source = pattern.sub(repaired, source)
     try:
         return str(tex2mathml(source, as_block=block))
     except MathError as error:

@@ -1,66 +1,53 @@
-"""The small network of the figures: digits, 64-6-10, binary weights, trained straight-through."""
+"""The network of the figures: real digits, 64-6-10, binary weights, trained straight-through."""
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import qanneal_opt as qa
+from qanneal_opt.demo import data
 
-
-class Net(nn.Module):
-    """Two layers. A module of its own, so that annealing takes its general path: a build compiles nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(64, 6), nn.Linear(6, 10)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits, `(N, 10)`."""
-        return self.second(torch.relu(self.first(inputs)))
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """The binary parameters."""
-        return [self.first.weight, self.second.weight]
-
-    @property
-    def biases(self) -> list[Tensor]:
-        """The continuous ones."""
-        return [self.first.bias, self.second.bias]
+STEPS, BATCH, LR = 1000, 128, 3e-3
 
 
 @cache
 def digits() -> tuple[Tensor, Tensor]:
-    """Pixels in 0 .. 1, `(1797, 64)`, and classes."""
-    from sklearn.datasets import load_digits
-
-    pixels, classes = load_digits(return_X_y=True)
-    return torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(classes)
+    """The demo's training rows: standardised pixels, `(1437, 64)`, and classes."""
+    split = data.digits(0)
+    return torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_targets)
 
 
-def groups(net: Net) -> list[dict[str, object]]:
-    """Parameter groups: binary weights, one scale a row, and continuous biases."""
-    return [{"params": net.weights, "encoding": qa.Levels.binary()}, {"params": net.biases}]
+def weights(net: nn.Sequential) -> list[Tensor]:
+    """The binary parameters."""
+    return [p for p in net.parameters() if p.ndim > 1]
 
 
-def objective(net: Net) -> qa.Objective:
-    """Mean cross-entropy over all digits."""
+def groups(net: nn.Sequential) -> list[dict[str, Any]]:
+    """Parameter groups: binary weights with one scale a row, and continuous biases."""
+    biases = [p for p in net.parameters() if p.ndim == 1]
+    return [{"params": weights(net), "encoding": qa.Levels.binary()}, {"params": biases}]
+
+
+def objective(net: nn.Sequential) -> qa.Objective:
+    """Mean cross-entropy over all training rows."""
     return qa.Objective(net, cross_entropy, digits())
 
 
-def trained(steps: int = 1000) -> Net:
-    """The network after straight-through steps on all the data with a falling learning rate."""
+def trained() -> nn.Sequential:
+    """The network after straight-through steps on mini-batches with a falling learning rate."""
     inputs, targets = digits()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = Net()
-    optimizer = qa.AnnealingOptimizer(groups(net), lr=1e-2, weight_decay=0.0)
-    for step in range(steps):
+        net = nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
+        batches = torch.randint(len(inputs), (STEPS, BATCH))
+    optimizer = qa.AnnealingOptimizer(groups(net), lr=LR, weight_decay=0.0)
+    for step, rows in enumerate(batches):
         for group in optimizer.param_groups:
-            group["lr"] = 1e-2 * (1 - step / steps)
+            group["lr"] = LR * (1 - step / STEPS)
         optimizer.zero_grad()
-        cross_entropy(net(inputs), targets).backward()
+        cross_entropy(net(inputs[rows]), targets[rows]).backward()
         optimizer.step()
     return net

@@ -9,14 +9,14 @@ import torch
 
 import qanneal_opt as qa
 from figures import in_every_theme
-from figures.net import objective, trained
+from figures.net import objective, trained, weights
 from qanneal_opt import judge
 from qanneal_opt.curvature import ggn
 from qanneal_opt.samplers.exact import all_bits
 from qanneal_opt.subset import Subset
 
-MOVES = 10
-TEMPERATURE = 0.1  # times the objective: where a span starts by default
+MOVES = 12
+TEMPERATURE = 0.05  # times the objective
 DRAWS = 200_000
 
 
@@ -43,32 +43,34 @@ class Block:
 
 
 def measure() -> Block:
-    """Flips of the weights with the largest predicted gain; the QUBO is that of a QuboStep on such a network."""
+    """Candidates and QUBO as a QuboStep makes them on such a network."""
     net = trained()
-    judged = objective(net)
-    loss, gradient = judged.gradient(net.weights)
-    gains = [2 * (g * w).detach() for g, w in zip(gradient, net.weights)]  # a flip moves w by -2 w
-    subset = Subset.by_gain(net.weights, gains, MOVES)
-    flips = -2 * subset.gather([w.detach() for w in net.weights]).double()  # (MOVES,)
+    judged, params = objective(net), weights(net)
+    loss, gradient = judged.gradient(params)
+    temperature = TEMPERATURE * float(loss)
+    generator = np.random.default_rng(0)
+    gains = [  # a flip moves w by -2 w; Gumbel noise draws moves with weights exp(-g d / T)
+        2 * (g * w).detach().double() + temperature * torch.from_numpy(generator.gumbel(size=tuple(w.shape)))
+        for g, w in zip(gradient, params)
+    ]
+    subset = Subset.by_gain(params, gains, MOVES)
+    flips = -2 * subset.gather([w.detach() for w in params])  # (MOVES,)
 
+    matrix = ggn(judged, subset)  # (MOVES, MOVES)
     bits = torch.from_numpy(all_bits(MOVES))  # (S, MOVES)
-    start = [w.detach().clone() for w in net.weights]
+    start = [w.detach().clone() for w in params]
     true = np.empty(len(bits))
     with torch.no_grad():
         for state, row in enumerate(bits):
-            for w, old, change in zip(net.weights, start, subset.scatter((flips * row).float())):
+            for w, old, change in zip(params, start, subset.scatter(flips * row)):
                 w.copy_(old + change)
             true[state] = float(judged()) - float(loss)
-        for w, old in zip(net.weights, start):
-            w.copy_(old)
 
     single = true[2 ** np.arange(MOVES)[::-1]]  # (MOVES,) exact change of each flip by itself
-    couplings = (flips[:, None] * ggn(judged, subset).double() * flips).fill_diagonal_(0.0)
+    couplings = (flips[:, None] * matrix * flips).fill_diagonal_(0.0)
     qubo = qa.Qubo(single, couplings)
-    temperature = TEMPERATURE * float(loss)
     seat = qa.samplers.resolve("exact")
     samples = seat.sample_arrays(qubo, num_reads=DRAWS, seed=0, temperature=temperature)
-    generator = np.random.default_rng(0)
     drawn = generator.permutation(samples.bits.numpy() @ (2 ** np.arange(MOVES)[::-1]))
     surrogate = qubo.energies(bits).numpy()
     return Block(temperature, true, surrogate, drawn, corrected(true, surrogate, drawn, temperature, generator.random(DRAWS)))
@@ -92,7 +94,7 @@ def draw(folder: Path) -> None:
 
     def paint(figure: Any, colours: dict[str, str]) -> None:
         top, middle, bottom = figure.subplots(3, 1, sharex=True)
-        edges = np.linspace(block.true.min() - 0.01, np.quantile(np.repeat(block.true, 1), 0.5), 41)
+        edges = np.linspace(block.true.min() - 0.01, np.quantile(block.true, 0.5), 41)
 
         top.axvline(block.true[block.surrogate.argmin()], color=colours["b"], lw=2.5, label="minimum of the surrogate")
         top.axvline(block.true.min(), color=colours["ink"], lw=1.3, ls="--", label="true minimum")

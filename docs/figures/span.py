@@ -1,4 +1,4 @@
-"""One span of a real run: temperature, accepted moves, and the objective, with the control at T = 0."""
+"""One span of a real run at three temperatures: accepted moves, moves uphill, and the objective."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ import qanneal_opt as qa
 from figures import in_every_theme
 from figures.net import digits, groups, objective, trained
 
-ROUNDS = 60
+ROUNDS, WINDOW = 400, 25
 
 
 def run(temperature: float | tuple[float, float]) -> Sequence[qa.AnnealRecord]:
-    """Anneal the same straight-through start for one span, a gradient step before each round."""
+    """Anneal the same straight-through start for one span, a gradient step on scales and biases before each round."""
     net = trained()
     optimizer = qa.AnnealingOptimizer(
         groups(net),
-        lr=1e-3,
+        lr=5e-3,
         weight_decay=0.0,
         objective=objective(net),
         annealing=qa.DirectStep(temperature=temperature),
@@ -35,26 +35,33 @@ def run(temperature: float | tuple[float, float]) -> Sequence[qa.AnnealRecord]:
 
 def draw(folder: Path) -> None:
     """Three panels over the rounds of the span."""
-    annealed, control = run((0.1, 0.005)), run(0.0)
+    runs = {"a": ("T = 0", run(0.0)), "c": ("T from 0.05 J", run((0.05, 0.0025))), "b": ("T from 0.2 J", run((0.2, 0.01)))}
     rounds = np.arange(1, ROUNDS + 1)
 
     def paint(figure: Any, colours: dict[str, str]) -> None:
-        heat, share, loss = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1, 1.6))
-        heat.semilogy(rounds, [record.temperature for record in annealed], color=colours["b"])
-        heat.set(title="temperature, in units of the objective", ylabel="T")
+        from matplotlib.ticker import LogLocator, NullLocator
 
-        for records, colour in ((annealed, "b"), (control, "a")):
+        share, uphill, loss = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1, 1.6))
+        for colour, (name, records) in runs.items():
             accepted = [record.accepted / record.candidates for record in records]
-            share.plot(rounds, accepted, color=colours[colour])
+            up = [record.actual > 0 for record in records]
+            share.plot(rounds, smooth(accepted), color=colours[colour])
+            uphill.plot(rounds, smooth(up), color=colours[colour])
+            loss.plot(rounds, [record.loss_after for record in records], color=colours[colour], label=name)
+            loss.plot(ROUNDS, min(record.loss_after for record in records), "o", ms=5, color=colours[colour], clip_on=False)
         share.set(title="share of the judged moves that was accepted", ylim=(0, 1))
-
-        after = np.array([record.loss_after for record in annealed])
-        uphill = np.array([record.actual > 0 for record in annealed])
-        loss.plot(rounds, [record.loss_after for record in control], color=colours["a"], label="T = 0")
-        loss.plot(rounds, after, color=colours["b"], label="T falling")
-        loss.plot(rounds[uphill], after[uphill], "^", ms=5, color=colours["b"], label="moves uphill on balance")
-        loss.plot(rounds, np.minimum.accumulate(after), ":", color=colours["ink"], lw=1.2, label="best so far")
-        loss.set(title="objective after each round", xlabel="round of the span")
+        uphill.set(title="share of rounds whose moves went uphill on balance", ylim=(0, 1))
+        loss.set(title="objective J after each round; dot: what is put back at the end", xlabel="round of the span")
+        loss.set_yscale("log")
+        loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        loss.yaxis.set_major_formatter("{x:.2g}")
+        loss.yaxis.set_minor_locator(NullLocator())
         loss.legend(loc="upper right")
 
     in_every_theme(folder, "span", (5.0, 6.0), paint)
+
+
+def smooth(values: Sequence[float]) -> np.ndarray:
+    """Means over a window of `WINDOW` rounds, shorter at the ends."""
+    kernel = np.ones(WINDOW)
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")

@@ -15,7 +15,7 @@ STATIONS = (
     ("Judge", "residual Metropolis on the true f", "accepted moves"),
     ("Weights", "levels[code] × scale", ""),
 )
-SIZE = (5.0, 6.4)
+SIZE = (5.0, 6.2)
 
 
 def draw(folder: Path) -> None:
@@ -28,7 +28,7 @@ def paint(figure: Any, colours: dict[str, str]) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     axes = figure.subplots()
-    axes.set(xlim=(0, 10), ylim=(-len(STATIONS) + 0.3, 0.7))
+    axes.set(xlim=(0.2, 10.6), ylim=(-len(STATIONS) + 0.65, 0.35))
     axes.axis("off")
     arrow = {"arrowstyle": "-|>", "color": colours["faint"], "lw": 1.3, "shrinkA": 0, "shrinkB": 0}
     left, right, half = 0.3, 8.5, 0.29
@@ -44,4 +44,5 @@ def paint(figure: Any, colours: dict[str, str]) -> None:
     last = len(STATIONS) - 1
     axes.plot([right, 9.3, 9.3], [-last, -last, 0], color=colours["faint"], lw=1.3, solid_joinstyle="round")
     axes.annotate("", (right, 0), (9.3, 0), arrowprops=arrow)
-    axes.text(9.62, -last / 2, "refit of scales and continuous weights,\nthen gradient steps", rotation=90, ha="center", va="center", size=9, linespacing=1.4)
+    back = "refit of scales and continuous weights,\nthen gradient steps"
+    axes.text(9.5, -last / 2, back, rotation=90, ha="left", va="center", size=9, linespacing=1.5)

@@ -39,10 +39,7 @@ def displaced(objective: Objective, subset: Subset, batch: Batch) -> Forward:
             raise ValueError(f"Invalid subset: a tensor of shape {shape}; must be a parameter of the model")
 
     def forward(d: Tensor) -> Any:
-        moved = {
-            names[id(param)]: param.detach() + part
-            for param, part in zip(subset.params, subset.scatter(d), strict=True)
-        }
+        moved = {names[id(p)]: tensor for p, tensor in zip(subset.params, subset.displaced(d), strict=True)}
         return torch.func.functional_call(shell, moved, (batch,))
 
     return forward

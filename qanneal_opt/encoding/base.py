@@ -11,8 +11,8 @@ from torch import Tensor
 
 from qanneal_opt.moves import Moves
 
-# Weights scored at once: bounds the temporaries of ranking candidates, whatever the parameter's size.
-CHUNK = 1 << 20
+# Weights handled at once: bounds temporaries, whatever the parameter's size, and stays in the cache.
+CHUNK = 1 << 18
 
 
 class Encoding(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,26 +117,23 @@ class EncodedLevels(Encoded):
             except RuntimeError as error:
                 given, needed = tuple(self.scale.shape), tuple(weights.shape)
                 raise ValueError(f"Invalid scale: shape {given}; it has to broadcast to {needed}") from error
-        else:
+        self.codes = torch.empty_like(weights, dtype=torch.uint8)
+        if self.learns_scale:
             self.scale = self._first_scale(weights)
-        self.codes = self._nearest(weights)  # uint8, the parameter's shape
+        self._snap(weights)
         self.latent = weights.clone()
         self.write()
 
     @property
-    def weights(self) -> Tensor:
-        """``levels[codes] * scale``, of the parameter's shape and dtype."""
-        return self.signs * self.scale
-
-    @property
     def signs(self) -> Tensor:
         """``levels[codes]``, of the parameter's shape and dtype."""
-        return self.levels[self.codes.int()]
+        return self._signs(self.codes)
 
     def write(self) -> None:
         """Write codes and scale into the parameter."""
         with torch.no_grad():
-            self.param.copy_(self.weights)
+            for part, scale in self._blocks():
+                self.param[part] = self._signs(self.codes[part]) * scale
         self._written = self._stamp()
 
     def adopt(self) -> None:
@@ -148,7 +146,8 @@ class EncodedLevels(Encoded):
         """
         if self._stamp() == self._written:
             return
-        if torch.equal(self.param, self.weights):
+        blocks = ((self.param[part], self._signs(self.codes[part]) * scale) for part, scale in self._blocks())
+        if all(torch.equal(present, own) for present, own in blocks):
             self._written = self._stamp()
             return
         weights = self.param.detach().clone()
@@ -158,7 +157,7 @@ class EncodedLevels(Encoded):
             )
         if self.learns_scale:
             self.scale = self._first_scale(weights)
-        self.codes = self._nearest(weights)
+        self._snap(weights)
         if self.latent is not None:
             self.latent = weights
         self.write()
@@ -169,7 +168,9 @@ class EncodedLevels(Encoded):
 
     def scale_gradient(self, gradient: Tensor) -> Tensor:
         """Give d loss / d scale from d loss / d weight by the chain rule."""
-        return self.sum_rows(self.signs * gradient)
+        return self._join(
+            [self.sum_rows(self._signs(self.codes[part]) * gradient[part]) for part, _ in self._blocks()]
+        )
 
     def set_scale(self, scale: Tensor) -> None:
         """Take a trained scale; where a step would have left the positive numbers, half the old one."""
@@ -208,26 +209,26 @@ class EncodedLevels(Encoded):
     ) -> tuple[Moves, Tensor]:
         """Rank each weight's best alternative level; with more than three levels, its two neighbours."""
         kept_index, kept_target, kept_score = [], [], []
-        codes, weights, gradient = self.codes.flatten(), self.param.detach().flatten(), gradient.flatten()
-        scales = self.scale.expand(self.param.shape).reshape(-1)
-        for at in range(0, len(codes), CHUNK):
-            part = slice(at, at + CHUNK)
-            target = self._alternatives(codes[part])  # (A, n)
-            displacement = self.levels[target] * scales[part] - weights[part]
-            score = gradient[part] * displacement  # (A, n)
+        at = 0  # where the block begins
+        for part, scale in self._blocks():
+            codes, weights = self.codes[part], self.param.detach()[part].flatten()
+            target = self._alternatives(codes.flatten())  # (A, n)
+            displacement = self.levels[target] * scale.expand(codes.shape).reshape(-1) - weights
+            score = gradient[part].flatten() * displacement  # (A, n)
             if temperature > 0:
                 score = score - temperature * gumbel(tuple(score.shape), generator, score.device)
             score, which = torch.where(displacement == 0, math.inf, score).min(0)
             if allowed is not None:
-                score = torch.where(allowed.flatten()[part], score, math.inf)
+                score = torch.where(allowed[part].flatten(), score, math.inf)
             best = keep_best(score, count)
             kept_index.append(best + at)
             kept_target.append(target[which[best], best])
             kept_score.append(score[best])
+            at += codes.numel()
         score = torch.cat(kept_score)
         best = keep_best(score, count)
         index, target = torch.cat(kept_index)[best], torch.cat(kept_target)[best]
-        return self._moves(index, target), score[best].double().cpu()
+        return self._moves(index, target), score[best].cpu().double()
 
     def sweep(self, generator: torch.Generator) -> Moves:
         """Give each weight, in random order, another level at random."""
@@ -300,17 +301,53 @@ class EncodedLevels(Encoded):
             return torch.stack([(codes + shift) % count for shift in range(1, count)])
         return torch.stack([(codes - 1).clamp(min=0), (codes + 1).clamp(max=count - 1)])
 
-    def _nearest(self, weights: Tensor) -> Tensor:
-        ratio = (weights / self.scale).contiguous()
-        return torch.bucketize(ratio, self._between, right=True).to(torch.uint8)
+    def _blocks(self) -> Iterator[tuple[Any, Tensor]]:
+        """Give ranges of rows with their scales: what is made for one is small, whatever the parameter's size."""
+        rows = len(self.param) if self.param.ndim else 1
+        size = max(1, CHUNK * rows // self.param.numel())
+        if size >= rows:
+            yield ..., self.scale
+            return
+        own = self.scale.ndim == self.param.ndim and len(self.scale) == rows
+        for at in range(0, rows, size):
+            part = slice(at, at + size)
+            yield part, self.scale[part] if own else self.scale
+
+    def _join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Put the blocks' :meth:`sum_rows` together: the scale's shape."""
+        return torch.cat(list(parts)) if parts[0].ndim else torch.stack(list(parts)).sum(0)
+
+    def _signs(self, codes: Tensor) -> Tensor:
+        return self.levels.index_select(0, codes.flatten().int()).view(codes.shape)
+
+    def _nearest(self, weights: Tensor, scale: Tensor) -> Tensor:
+        ratio = weights / scale
+        if len(self._between) > 4:
+            return torch.bucketize(ratio.contiguous(), self._between, right=True, out_int32=True).to(torch.uint8)
+        codes = torch.zeros_like(ratio, dtype=torch.uint8)
+        for between in self._between:
+            codes += ratio >= between
+        return codes
+
+    def _snap(self, weights: Tensor) -> None:
+        """Take the codes nearest to ``weights``."""
+        for part, scale in self._blocks():
+            self.codes[part] = self._nearest(weights[part], scale)
 
     def _follow(self, weights: Tensor) -> None:
         """Codes nearest to ``weights``, then the least-squares scale of those codes (one Lloyd step)."""
-        self.codes = self._nearest(weights)
-        if self.learns_scale:
-            signs = self.signs
-            scale = self.sum_rows(weights * signs) / self.sum_rows(signs * signs)
-            self.scale = torch.where(scale > 0, scale, self.scale)  # NaN where all levels are 0: as it was
+        if not self.learns_scale:
+            self._snap(weights)
+            return
+        products, squares = [], []
+        for part, scale in self._blocks():
+            codes = self._nearest(weights[part], scale)
+            self.codes[part] = codes
+            signs = self._signs(codes)
+            products.append(self.sum_rows(weights[part] * signs))
+            squares.append(self.sum_rows(signs * signs))
+        scale = self._join(products) / self._join(squares)
+        self.scale = torch.where(scale > 0, scale, self.scale)  # NaN where all levels are 0: as it was
 
     def _first_scale(self, weights: Tensor) -> Tensor:
         """The best of a few starts of Lloyd's algorithm, for each scale by its squared error."""
@@ -321,12 +358,19 @@ class EncodedLevels(Encoded):
         )
         widest = torch.where(rows > 0, rows, torch.ones_like(rows)) / self.levels.abs().max()
         best, least = widest, torch.full_like(widest, math.inf)
-        for fraction in (1.0, 0.85, 0.7, 0.55, 0.4, 0.25):
+        for fraction in (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25):  # above 1 where levels lean to one side
             self.scale = widest * fraction
             for _ in range(4):
                 self._follow(weights)
-            self.codes = self._nearest(weights)
-            error = self.sum_rows((weights - self.weights).square())
+            error = self._error(weights)
             best = torch.where(error < least, self.scale, best)
             least = torch.minimum(error, least)
         return best
+
+    def _error(self, weights: Tensor) -> Tensor:
+        """The squared error of snapping ``weights`` under the present scale: the scale's shape."""
+        errors = []
+        for part, scale in self._blocks():
+            snapped = self._signs(self._nearest(weights[part], scale)) * scale
+            errors.append(self.sum_rows((weights[part] - snapped).square()))
+        return self._join(errors)

@@ -108,7 +108,7 @@ class EncodedMask(Encoded):
         back = keep_best(torch.where(mask, math.inf, change), count)
         pairs = min(len(out), len(back))
         out, back = out[:pairs], back[:pairs]
-        return self._swaps(out, back), (change[out] + change[back]).double().cpu()
+        return self._swaps(out, back), (change[out] + change[back]).cpu().double()
 
     def sweep(self, generator: torch.Generator) -> Moves:
         """Pair kept and dropped weights at random, each at most once."""

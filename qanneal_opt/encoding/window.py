@@ -124,7 +124,7 @@ class EncodedWindow(Encoded):
         if allowed is not None:
             score = torch.where(allowed.flatten(), score, math.inf)
         best = keep_best(score, count)
-        return self.displace(best, size[best]), score[best].double().cpu()
+        return self.displace(best, size[best]), score[best].cpu().double()
 
     def sweep(self, generator: torch.Generator) -> Moves:
         """Give each weight, in random order, a random displacement."""

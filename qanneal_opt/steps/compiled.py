@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +14,11 @@ from qanneal_opt.losses import LossSpec, describe
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
 from qanneal_opt.qubo import Affine, Qubo
+from qanneal_opt.refit import BETAS, LR
 from qanneal_opt.steps.evaluator import Evaluator, all_finite
 from qanneal_opt.steps.stack import Stack, Unsupported
 from qanneal_opt.steps.stack_layout import parse
+from qanneal_opt.steps.stack_refit import Refit
 from qanneal_opt.view import Fallback, View
 
 # A stack keeps all data and activations; past this many numbers the general path's batches are kinder to memory.
@@ -29,11 +30,12 @@ class Evaluators:
 
     def __init__(self) -> None:
         self._stack: Stack | None = None
+        self._refits = Refits()
         self._like: tuple[Any, ...] = ()  # what has to be the same objects,
         self._equal: tuple[Any, ...] = ()  # and what has to be equal, for the stack to serve again
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_stack": None, "_like": (), "_equal": ()}  # a cache: copies build their own
+        return {"_stack": None, "_refits": Refits(), "_like": (), "_equal": ()}  # a cache: copies build their own
 
     def __call__(self, view: View, objective: Objective, l0: float = 0.0) -> Evaluator:
         """Give the compiled evaluator where model, loss and data allow it, else the general one."""
@@ -44,7 +46,7 @@ class Evaluators:
         mine = {id(p) for p in stack.parameters}
         if not all(id(encoded.param) in mine for encoded in view.encoded):
             return Evaluator(view, objective, l0)
-        return CompiledEvaluator(view, objective, l0, stack)
+        return CompiledEvaluator(view, objective, l0, stack, self._refits)
 
     def _find(self, objective: Objective) -> Stack:
         data = objective.data
@@ -63,12 +65,30 @@ class Evaluators:
         return self._stack
 
 
+class Refits:
+    """Keeps the last refit: its buffers serve as long as the same weights of the same stack are trained."""
+
+    def __init__(self) -> None:
+        self._like: tuple[Any, ...] = ()
+        self._refit: Refit | None = None
+
+    def __call__(self, stack: Stack, scaled: Sequence[EncodedLevels], trained: Sequence[Any]) -> Refit:
+        """Give the refit of ``scaled`` parameters' scales and of ``trained`` parameters."""
+        owners: list[Any] = [e.param for e in scaled]
+        like = (stack, *owners, None, *trained)
+        if self._refit is None or len(like) != len(self._like) or any(a is not b for a, b in zip(like, self._like)):
+            self._refit = Refit(stack, owners, [e.scale for e in scaled], trained)
+            self._like = like
+        return self._refit
+
+
 class CompiledEvaluator(Evaluator):
     """The evaluator of a :class:`Stack`: exact changes of single weights cost a small part of a forward pass."""
 
-    def __init__(self, view: View, objective: Objective, l0: float, stack: Stack) -> None:
+    def __init__(self, view: View, objective: Objective, l0: float, stack: Stack, refits: Refits) -> None:
         super().__init__(view, objective, l0)
         self.stack = stack
+        self.refits = refits
         self.owners: list[Any] = [encoded.param for encoded in view.encoded]
 
     def value(self) -> float:
@@ -145,18 +165,23 @@ class CompiledEvaluator(Evaluator):
         return swept.proposed, swept.accepted
 
     def _train(self, steps: int) -> float:
-        trained, scaled = self.view.trained, self.view.scaled
-        mine = {id(p) for p in self.stack.parameters}
-        if not all(id(p) in mine for p in trained):
+        view, scaled = self.view, self.view.scaled
+        if len(view.trained) > len(view.continuous):
+            return super()._train(steps)  # masks have to be kept at every step
+        try:
+            refit = self.refits(self.stack, scaled, view.continuous)
+        except Unsupported:
             return super()._train(steps)
-        for _ in range(steps):
-            grads = self._gradients([*trained, *(e.param for e in scaled)])
-            if not all_finite(grads):
-                return math.nan
-            pairs = zip(scaled, grads[len(trained) :])
-            self.view.train(grads[: len(trained)], [e.scale_gradient(grad) for e, grad in pairs])
-            self.stack.load()
-        return self.stack.value + self._price()
+        refit.load([e.signs for e in scaled], [e.scale for e in scaled])
+        moments = [view.scales_adam.moments(e.param, e.scale) for e in scaled]
+        moments += [view.weights_adam.moments(p, p) for p in view.continuous]
+        value = refit.train(steps, moments, lr=LR, betas=BETAS)
+        with torch.no_grad():
+            for p, trained in zip(view.continuous, refit.values[len(scaled) :]):
+                p.copy_(trained)
+        for e, scale in zip(scaled, refit.values):
+            e.set_scale(scale.view(e.scale.shape).clone())
+        return value + self._price()
 
     def _gradients(self, params: Sequence[Tensor]) -> list[Tensor]:
         by_param = dict(zip(map(id, self.stack.parameters), self.stack.gradients()))

@@ -87,12 +87,12 @@ class Evaluator:
             Fallback: if gradient or curvature is not finite.
         """
         encoded = self.view.encoded
-        grads = self.gradients()
+        subset = Subset(tuple(e.param for e in encoded), moves.owner, moves.index)
+        slope = subset.gather(self.gradients()).cpu()  # (n,): the whole gradient is not held any longer
         with self.clock("model"):
-            subset = Subset(tuple(e.param for e in encoded), moves.owner, moves.index)
             try:
                 matrix = CURVATURES[curvature](self.objective, subset)
-                model = QuadraticModel(subset.gather(grads).cpu(), matrix.cpu())
+                model = QuadraticModel(slope, matrix.cpu())
             except ValueError as error:
                 raise Fallback(str(error)) from error
             weights = subset.gather([e.param.detach() for e in encoded]).cpu() if self.l0 else None

@@ -1,12 +1,8 @@
 """Compiled exact changes of J under moves of single weights.
 
-A move changes some weights at once. For one weight W_ji of layer l by d,
-
-    dh_j = act(z_j + d h_i) - h_j,   dz of the next layer = W[:, j] dh_j,   and so on to the outputs,
-
-and a cross-entropy with the kept softmax p changes by mean_s log(1 + sum_c p_c (e^dz_c - 1)) - sum_c y_c dz_c.
-Weights into the last layer and into the one before it have loops of their own; every other move, and every
-move of several weights, goes through `propagate`.
+A move leads to changes dz of the outputs (see `kernels_propagate`), and a cross-entropy with the kept softmax
+p changes by mean_s log(1 + sum_c p_c (e^dz_c - 1)) - sum_c y_c dz_c. Weights into the last layer and into the
+one before it have loops of their own, where dz is never written; all other moves take the general way.
 """
 
 from __future__ import annotations
@@ -15,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import UNIT, block_loss, block_rows, cross_entropy, nth_layer, product
-from .net import CHANGE, CROSS_ENTROPY, IDENTITY, LEAKY, MSE
+from .kernels_forward import block_loss, block_rows, cross_entropy, nth_layer, softmax
+from .kernels_propagate import COMMIT, EXACT, input_row, nth_change, propagate
+from .net import CROSS_ENTROPY, IDENTITY, LEAKY, MSE
 from .rows import (
+    LOG2E,
     ONE,
     THIRTY,
     TWO,
@@ -27,118 +25,44 @@ from .rows import (
     activate,
     add,
     at,
-    change_of,
     compiled,
-    descend,
-    expm1,
+    exp2,
+    exp2m1,
     fill,
     floats,
+    fma,
     ints,
     largest,
+    log,
     log1p,
-    scalar,
-    scaled,
 )
 
-EXACT, LINEAR, COMMIT = np.int64(0), np.int64(1), np.int64(2)
-RECORD = CHANGE.itemsize
-NEAR = np.float32(-0.999)  # float32 no longer resolves log(1 + x) for x below it
-
-
-@scalar
-def nth_change(changes: int, number: int) -> Any:
-    """Give a change's record."""
-    return change_of(changes + number * RECORD)
-
-
-@scalar
-def input_row(net: Any, rows: Row, layer: Any, column: int) -> Any:
-    """Give what a weight is multiplied by; ones for a bias."""
-    return at(rows, (layer.source + column if column >= 0 else net.ones) * net.length)
+NEAR = np.float32(-0.75)
 
 
 @compiled
-def respond(net: Any, rows: Row, layer: Any, unit: int, change: Row, mode: int) -> None:
-    """Turn a unit's change of z into its change of h, in place."""
-    n, kind, a, b = net.length, layer.kind, layer.a, layer.b
-    z, h = at(rows, (layer.z + unit) * n), at(rows, (layer.h + unit) * n)
-    if mode == LINEAR:
-        if kind != IDENTITY:
-            descend(kind, a, b, z, h, change, n)
-    elif kind == IDENTITY:
-        if mode == COMMIT:
-            add(z, ONE, change, n)
-    else:
-        new = at(floats(net.scratch), (2 * net.half + 3) * n)
-        for s in range(n):
-            new[s] = z[s] + change[s]
-        activate(kind, a, b, new, change, n)
-        if mode == COMMIT:
-            for s in range(n):
-                z[s] = new[s]
-                new[s] = change[s]
-        for s in range(n):
-            change[s] -= h[s]
-        if mode == COMMIT:
-            for s in range(n):
-                h[s] = new[s]
+def shrinks(growth: Row, n: int) -> Any:
+    """Whether 1 + growth comes so near 0 that float32 has to sum it up as it is."""
+    count = ZERO
+    for s in range(n):
+        count += ZERO if growth[s] > NEAR else ONE
+    return count > ZERO
 
 
 @compiled
-def propagate(net: Any, block: int, changes: int, first: int, stop: int, mode: int) -> int:
-    """Leave the changes of the outputs under changes ``first`` to ``stop`` in scratch; return their row.
-
-    Output c has changed only where the flag of that row + c is set. LINEAR gives the first-order change;
-    COMMIT writes z and h of the block too (theta is the caller's).
-    """
-    n, rows, theta = net.length, block_rows(net, block), floats(net.theta)
-    scratch, flags = floats(net.scratch), ints(net.flags)
-    here, after = np.int64(0), net.half  # scratch rows of the changed inputs and of the changed outputs
-    live, only = 0, 0  # how many inputs have changed, and the last of them
-    for number in range(net.depth):
-        layer = nth_layer(net, number)
-        inputs, outputs, weight = layer.inputs, layer.outputs, layer.weight
-        for j in range(outputs):
-            flags[after + j] = 1 if live > 0 else 0
-            if live == 1:
-                scaled(at(scratch, (after + j) * n), theta[weight + j * inputs + only], at(scratch, (here + only) * n), n)
-        if live > 1:
-            fill(at(scratch, after * n), ZERO, outputs * n)
-            product(at(scratch, after * n), outputs, at(theta, weight), inputs, UNIT, at(scratch, here * n), inputs, n)
-        for k in range(first, stop):
-            change = nth_change(changes, k)
-            if change.layer == number:
-                j, i, d = change.row, change.column, change.value - theta[change.place]
-                out = at(scratch, (after + j) * n)
-                if flags[after + j] == 0:
-                    fill(out, ZERO, n)
-                    flags[after + j] = 1
-                add(out, d, input_row(net, rows, layer, i), n)
-                if live > 0 and i >= 0 and mode != LINEAR:
-                    if flags[here + i] != 0:
-                        add(out, d, at(scratch, (here + i) * n), n)
-        live = 0
-        for j in range(outputs):
-            if flags[after + j] != 0:
-                respond(net, rows, layer, j, at(scratch, (after + j) * n), mode)
-                live += 1
-                only = j
-        if live > 1:
-            for j in range(outputs):
-                if flags[after + j] == 0:
-                    fill(at(scratch, (after + j) * n), ZERO, n)
-        here, after = after, here
-    return here
+def logarithms(growth: Row, mass: Row, n: int) -> None:
+    """Write log(1 + growth), from ``mass`` = 1 + growth where that is near 0."""
+    for s in range(n):
+        growth[s] = log1p(growth[s]) if growth[s] > NEAR else log(mass[s], ZERO)
 
 
 @compiled
 def likelihood(w: Row, growth: Row, linear: Row, n: int) -> Any:
-    """Sum w (log(1 + growth) - linear), and count the samples that float32 cannot resolve."""
-    result, poor = ZERO, ZERO
+    """Sum w (growth - linear)."""
+    result = ZERO
     for s in range(n):
-        result += w[s] * (log1p(growth[s]) - linear[s])
-        poor += ZERO if growth[s] > NEAR else ONE
-    return result, poor
+        result += w[s] * (growth[s] - linear[s])
+    return result
 
 
 @compiled
@@ -175,73 +99,92 @@ def elementwise(net: Any, rows: Row, c: int, d: Float, x: Row) -> Any:
 
 @compiled
 def softmax_change(net: Any, rows: Row, here: int) -> Any:
-    """Change of a block's weighted cross-entropy under the output changes that `propagate` left."""
+    """Change of a block's weighted cross-entropy under the output changes that `propagate` left.
+
+    Also whether the growth of log sum_c e^o_c has been kept: not where an exponential might overflow.
+    """
     n, flags, q = net.length, ints(net.flags), at(floats(net.scratch), here * net.length)
-    outputs, w = at(rows, net.output * n), at(rows, net.sample * n)
-    growth = at(floats(net.scratch), 2 * net.half * n)
-    linear = at(growth, n)
-    fill(growth, ZERO, 2 * n)
-    widest = ZERO
+    outputs, growth = at(rows, net.output * n), at(rows, net.growth * n)
+    linear, widest = at(floats(net.scratch), 2 * net.half * n), ZERO
+    mass = at(linear, n)
     for c in range(net.classes):
         if flags[here + c] != 0:
             widest = max(widest, largest(at(q, c * n), n))
-    if widest < THIRTY:
+    if not widest < THIRTY:
+        spare = at(floats(net.scratch), (net.half - here) * n)
         for c in range(net.classes):
-            if flags[here + c] != 0:
-                u, p, y = at(q, c * n), at(rows, (net.softmax + c) * n), at(rows, (net.target + c) * n)
-                for s in range(n):
-                    growth[s] += p[s] * expm1(u[s])
-                    linear[s] += y[s] * u[s]
-        result, poor = likelihood(w, growth, linear, n)
-        if poor == ZERO:
-            return result
-    spare = at(floats(net.scratch), (net.half - here) * n)
+            if flags[here + c] == 0:
+                fill(at(q, c * n), ZERO, n)
+            add(at(q, c * n), ONE, at(outputs, c * n), n)
+        after = cross_entropy(net, rows, q, growth, spare)
+        return after - cross_entropy(net, rows, outputs, growth, spare), False
+    fill(growth, ZERO, n)
+    fill(linear, ZERO, n)
     for c in range(net.classes):
-        if flags[here + c] == 0:
-            fill(at(q, c * n), ZERO, n)
-        add(at(q, c * n), ONE, at(outputs, c * n), n)
-    return cross_entropy(net, rows, q, spare) - cross_entropy(net, rows, outputs, spare)
+        if flags[here + c] != 0:
+            u, p, y = at(q, c * n), at(rows, (net.softmax + c) * n), at(rows, (net.target + c) * n)
+            for s in range(n):
+                growth[s] = fma(p[s], exp2m1(LOG2E, u[s]), growth[s])
+                linear[s] += y[s] * u[s]
+    if shrinks(growth, n):
+        fill(mass, ZERO, n)
+        for c in range(net.classes):
+            u, p = at(q, c * n), at(rows, (net.softmax + c) * n)
+            if flags[here + c] == 0:
+                add(mass, ONE, p, n)
+            else:
+                for s in range(n):
+                    mass[s] = fma(p[s], exp2(LOG2E, u[s]), mass[s])
+    logarithms(growth, mass, n)
+    return likelihood(at(rows, net.sample * n), growth, linear, n), True
 
 
 @compiled
-def general_change(net: Any, changes: int, first: int, stop: int) -> float:
-    """Give the exact change of J under changes ``first`` to ``stop`` made together."""
-    result = 0.0
+def general_change(net: Any, changes: int, first: int, stop: int) -> Any:
+    """Give the exact change of J under changes ``first`` to ``stop`` made together, and as above."""
+    result, kept = 0.0, True
     for block in range(net.blocks):
         rows = block_rows(net, block)
         here = propagate(net, block, changes, first, stop, EXACT)
         if net.loss == CROSS_ENTROPY:
-            result += softmax_change(net, rows, here)
+            part, fine = softmax_change(net, rows, here)
+            result += part
+            kept = kept and fine
         else:
             for c in range(net.classes):
                 if ints(net.flags)[here + c] != 0:
                     x = at(floats(net.scratch), (here + c) * net.length)
                     result += elementwise(net, rows, c, ONE, x)
-    return result
+    return result, kept
 
 
 @compiled
 def output_change(net: Any, layer: Any, change: Any, d: Float) -> Any:
-    """Change of J under one weight into an output, by d; and the number of samples that it does not resolve."""
-    n, j, result, poor = net.length, change.row, 0.0, ZERO
+    """Change of J under a change d of one weight into an output; and whether it could be found this way."""
+    n, j, a, result, linear = net.length, change.row, d * LOG2E, 0.0, floats(net.scratch)
+    mass = at(linear, n)
     for block in range(net.blocks):
         rows = block_rows(net, block)
         x = input_row(net, rows, layer, change.column)
         if net.loss != CROSS_ENTROPY:
             result += elementwise(net, rows, j, d, x)
-        elif abs(d) * largest(x, n) < THIRTY:
-            w, p, y = at(rows, net.sample * n), at(rows, (net.softmax + j) * n), at(rows, (net.target + j) * n)
-            part, few = ZERO, ZERO
+            continue
+        if not abs(d) * largest(x, n) < THIRTY:
+            return 0.0, False
+        p, y, growth = at(rows, net.softmax * n), at(rows, (net.target + j) * n), at(rows, net.growth * n)
+        own = at(p, j * n)
+        for s in range(n):
+            growth[s] = own[s] * exp2m1(a, x[s])
+            linear[s] = y[s] * (d * x[s])
+        if shrinks(growth, n):
             for s in range(n):
-                q = d * x[s]
-                growth = p[s] * expm1(q)
-                part += w[s] * (log1p(growth) - y[s] * q)
-                few += ZERO if growth > NEAR else ONE
-            result += part
-            poor += few
-        else:
-            poor += ONE
-    return result, poor
+                mass[s] = own[s] * exp2(a, x[s])
+            for c in range(net.classes):
+                if c != j:
+                    add(mass, ONE, at(p, c * n), n)
+        logarithms(growth, mass, n)
+        result += likelihood(at(rows, net.sample * n), growth, linear, n)
+    return result, True
 
 
 @compiled
@@ -269,63 +212,79 @@ def hidden_change(net: Any, last: Any, layer: Any, change: Any, d: Float) -> Any
     for c in range(classes):
         widest = max(widest, abs(outgoing[c * width]))
     new = floats(net.scratch)
-    dh, growth = at(new, n), at(new, 2 * n)
+    dh = at(new, n)
+    mass = at(new, 2 * n)
     for block in range(net.blocks):
         rows = block_rows(net, block)
         unit_change(net, rows, layer, j, d, input_row(net, rows, layer, change.column), new, dh)
         if not widest * largest(dh, n) < THIRTY:
-            return 0.0, ONE
+            return 0.0, False
+        growth = at(rows, net.growth * n)
         fill(growth, ZERO, n)
         for c in range(0, classes - 1, 2):
             p, q = at(rows, (net.softmax + c) * n), at(rows, (net.softmax + c + 1) * n)
-            u, v = outgoing[c * width], outgoing[(c + 1) * width]
+            u, v = LOG2E * outgoing[c * width], LOG2E * outgoing[(c + 1) * width]
             for s in range(n):
-                growth[s] += p[s] * expm1(u * dh[s]) + q[s] * expm1(v * dh[s])
+                growth[s] = fma(q[s], exp2m1(v, dh[s]), fma(p[s], exp2m1(u, dh[s]), growth[s]))
         if classes % 2 == 1:
-            p, u = at(rows, (net.softmax + classes - 1) * n), outgoing[(classes - 1) * width]
+            p, u = at(rows, (net.softmax + classes - 1) * n), LOG2E * outgoing[(classes - 1) * width]
             for s in range(n):
-                growth[s] += p[s] * expm1(u * dh[s])
+                growth[s] = fma(p[s], exp2m1(u, dh[s]), growth[s])
         linear = at(rows, (net.linear + j) * n)
+        if shrinks(growth, n):
+            fill(mass, ZERO, n)
+            for c in range(classes):
+                p, u = at(rows, (net.softmax + c) * n), LOG2E * outgoing[c * width]
+                for s in range(n):
+                    mass[s] = fma(p[s], exp2(u, dh[s]), mass[s])
+        logarithms(growth, mass, n)
         for s in range(n):
             dh[s] *= linear[s]
-        part, poor = likelihood(at(rows, net.sample * n), growth, dh, n)
-        if poor > ZERO:
-            return 0.0, ONE
-        result += part
-    return result, ZERO
+        result += likelihood(at(rows, net.sample * n), growth, dh, n)
+    return result, True
 
 
 @compiled
-def change_of_loss(net: Any, changes: int, first: int, stop: int) -> float:
-    """Give the exact change of J under changes ``first`` to ``stop`` made together, the quickest way."""
+def change_of_loss(net: Any, changes: int, first: int, stop: int) -> Any:
+    """Give the exact change of J under changes ``first`` to ``stop`` made together, the quickest way.
+
+    Also whether the growth of log sum_c e^o_c has been kept, so that `commit` need not find it anew.
+    """
     last = nth_layer(net, net.depth - 1)
     if stop == first + 1 and last.kind == IDENTITY:
         change = nth_change(changes, first)
         d = change.value - floats(net.theta)[change.place]
-        result, poor = 0.0, ONE
+        result, kept = 0.0, False
         if change.layer == net.depth - 1:
-            result, poor = output_change(net, last, change, d)
+            result, kept = output_change(net, last, change, d)
         elif change.layer == net.depth - 2 and net.loss == CROSS_ENTROPY:
-            result, poor = hidden_change(net, last, nth_layer(net, change.layer), change, d)
-        if poor == ZERO:
-            return result
+            result, kept = hidden_change(net, last, nth_layer(net, change.layer), change, d)
+        if kept:
+            return result, kept
     return general_change(net, changes, first, stop)
 
 
 @compiled
-def commit(net: Any, changes: int, first: int, stop: int) -> float:
-    """Make changes ``first`` to ``stop``; return the new J."""
+def commit(net: Any, changes: int, first: int, stop: int, value: float, kept: bool) -> float:
+    """Make changes ``first`` to ``stop``; return the new J.
+
+    ``kept``: `change_of_loss` has just found that J will be ``value``, and kept the growth of norms.
+    """
     result, n, theta = 0.0, net.length, floats(net.theta)
     for block in range(net.blocks):
         rows = block_rows(net, block)
         propagate(net, block, changes, first, stop, COMMIT)
-        result += block_loss(net, rows)
+        if net.loss == CROSS_ENTROPY and kept:
+            add(at(rows, net.norm * n), ONE, at(rows, net.growth * n), n)
+            softmax(net, rows)
+        else:
+            result += block_loss(net, rows)
         for k in range(first, stop):
             change = nth_change(changes, k)
             if net.linear >= 0 and change.layer == net.depth - 1 and change.column >= 0:
-                linear, y = at(rows, (net.linear + change.column) * n), at(rows, (net.target + change.row) * n)
-                add(linear, change.value - theta[change.place], y, n)
+                linear = at(rows, (net.linear + change.column) * n)
+                add(linear, change.value - theta[change.place], at(rows, (net.target + change.row) * n), n)
     for k in range(first, stop):
         change = nth_change(changes, k)
         theta[change.place] = change.value
-    return result
+    return value if net.loss == CROSS_ENTROPY and kept else result

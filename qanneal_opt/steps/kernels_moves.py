@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import block_rows, nth_layer, synchronize
-from .kernels_change import change_of_loss, commit, nth_change, propagate
+from .kernels_change import change_of_loss, commit
+from .kernels_forward import block_rows, nth_layer, synchronize
+from .kernels_propagate import nth_change, propagate
 from .net import CROSS_ENTROPY, MSE
-from .rows import ONE, TWO, ZERO, at, compiled, entry, fill, floats, ints, net_of, scalar
+from .rows import ONE, TWO, ZERO, at, entry, fill, floats, ints, net_of, scalar
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
 # Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014)
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -24,7 +26,7 @@ DRIFT = 512  # commits between two full forward passes: float32 sums of z are th
 
 
 @entry
-def locate(address: int, slots: Ints, slot: Ints, index: Ints, value: NDArray[np.float32], changes: int) -> bool:
+def locate(address: int, slots: Ints, slot: Ints, index: Ints, value: Floats, changes: int) -> bool:
     """Fill ``changes`` from parameters ``slot``, flat indices and new values; False if one lies outside.
 
     ``slots`` (parameters, 2): the layer, and whether the parameter is its bias.
@@ -62,23 +64,26 @@ def run(
 
     Those that Metropolis accepts are made at once: none at T = -inf; at T = inf all, without being evaluated.
     """
-    net = net_of(address)
+    net, drifted = net_of(address), 0
     for k in range(accepted.size):
+        kept, accepted[k] = False, True
         if temperatures[k] < math.inf:
-            deltas[k] = change_of_loss(net, changes, start[k], start[k + 1])
+            deltas[k], kept = change_of_loss(net, changes, start[k], start[k + 1])
             accepted[k] = accepts(deltas[k], temperatures[k], uniforms[k])
-        else:
-            accepted[k] = True
         if accepted[k]:
-            value = commit(net, changes, start[k], start[k + 1])
+            value = commit(net, changes, start[k], start[k + 1], value + deltas[k], kept)
+            drifted += 1
+            if drifted == DRIFT:
+                value, drifted = synchronize(address), 0
     return value
 
 
 @entry
-def factors(address: int, changes: int, start: Ints, mode: int, out: NDArray[np.float32]) -> None:
+def factors(address: int, changes: int, start: Ints, mode: int, out: Floats) -> None:
     """Write sqrt(w H) u_k, with u_k the change of the outputs under move k and H the loss's Hessian by them.
 
-    ``out`` is (m, blocks, classes, length). For cross-entropy H = diag p - p p': row c is sqrt(p_c) (u_c - p.u).
+    ``out`` is (m, blocks, classes, length), flat for each m. For cross-entropy H = diag p - p p', its root is
+    sqrt(p_c) (u_c - p.u).
     """
     net = net_of(address)
     n, classes, margin, inverse = net.length, net.classes, net.margin, net.inverse
@@ -129,12 +134,12 @@ def below(counter: np.uint64, count: int) -> Any:
 
 @entry
 def sweep(
-    address: int, changes: int, owner: Ints, scale: NDArray[np.float32], levels: NDArray[np.float32], kinds: Ints,
-    codes: Ints, best: Ints, temperatures: Doubles, seed: np.uint64, value: float,
+    address: int, changes: int, owner: Ints, scale: Floats, levels: Floats, kinds: Ints, codes: Ints,
+    best: Ints, temperatures: Doubles, seed: np.uint64, value: float,
 ) -> Any:  # fmt: skip
-    """Sweep over n weights once a temperature; return J, the best J at a sweep's end, proposals, acceptances.
+    """Sweep over n weights once a temperature; return J, the best J at a sweep's end, moves tried and made.
 
-    Weight k stands in ``changes``, belongs to parameter ``owner[k]`` and is ``levels[owner, code] * scale[k]``.
+    Weight k stands in ``changes``, belongs to ``owner[k]`` and is ``levels[owner, code] * scale[k]``.
     """
     net, counter, best_value = net_of(address), seed, value
     proposed, accepted, drifted = 0, 0, 0
@@ -157,11 +162,11 @@ def sweep(
                 target = below(counter, kind - 1)
                 target += 1 if target >= codes[w] else 0
             nth_change(changes, w).value = levels[owner[w], target] * scale[w]
-            delta = change_of_loss(net, changes, w, w + 1)
+            delta, kept = change_of_loss(net, changes, w, w + 1)
             counter += GOLDEN
             proposed += 1
             if accepts(delta, temperatures[t], np.float64(bits(counter) >> S11) * 2.0**-53):
-                value = commit(net, changes, w, w + 1)
+                value = commit(net, changes, w, w + 1, value + delta, kept)
                 codes[w] = target
                 accepted += 1
                 drifted += 1

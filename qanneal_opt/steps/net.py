@@ -1,4 +1,4 @@
-"""What compiled code knows of a network, as records: plain numbers and addresses; this module needs no compiler.
+"""What compiled code knows of a network, as records of numbers and addresses; this module needs no compiler.
 
 Records are handed over by address, since numba would count references to each array at each call, which
 costs more than the arithmetic on a short row. Whoever makes a record keeps what its addresses point to.
@@ -28,10 +28,12 @@ NET = np.dtype(
         ("loss", np.int64),
         ("classes", np.int64),  # output units
         ("output", np.int64),  # first row of the outputs,
-        ("target", np.int64),  # of the targets,
-        ("softmax", np.int64),  # of the softmax (cross-entropy only),
-        ("linear", np.int64),  # of sum_c y_c W_ci for inputs i of the last layer (-1: not kept);
-        ("sample", np.int64),  # row of sample weights: their sum is 1, or 1 / classes for a mean over elements;
+        ("target", np.int64),  # of the targets;
+        ("softmax", np.int64),  # and for cross-entropy of the softmax,
+        ("linear", np.int64),  # of sum_c y_c W_ci for inputs i of the last layer (-1: not kept),
+        ("norm", np.int64),  # row of log sum_c e^o_c,
+        ("growth", np.int64),  # and of its change under the move evaluated last;
+        ("sample", np.int64),  # row of sample weights: their sum is 1, for a mean over elements 1 / classes;
         ("ones", np.int64),  # row of ones: the input of a bias
         ("margin", np.float32),  # of the hinge
         ("inverse", np.float32),  # 1 / scale of the hinge

@@ -22,23 +22,24 @@ Float: TypeAlias = Any  # np.float32, which mypy would widen
 Row: TypeAlias = Any  # pointer to float32
 F = TypeVar("F", bound=Callable[..., Any])
 
-FAST = {"contract", "reassoc", "nsz", "arcp"}  # sums may be reordered for SIMD; NaN and infinities keep meaning
+FAST = {"contract", "reassoc", "nsz", "arcp"}  # sums may be reordered; NaN and infinities keep their meaning
+JIT: Any = numba.njit  # its stubs do not know all of its options
 INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}  # quicker to compile
 
 
 def entry(function: F) -> F:
     """Compile what Python calls, at the first call; the machine code is kept on disk."""
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")(function))
+    return cast(F, JIT(cache=True, nogil=True, fastmath=FAST, error_model="numpy")(function))
 
 
 def compiled(function: F) -> F:
     """Compile what other kernels call."""
-    return cast(F, numba.njit(fastmath=FAST, **INNER)(function))
+    return cast(F, JIT(fastmath=FAST, **INNER)(function))
 
 
 def scalar(function: F) -> F:
     """Compile into the loops that call it; rounding stays as written, apart from fused multiply-adds."""
-    return cast(F, numba.njit(forceinline=True, fastmath={"contract"}, **INNER)(function))
+    return cast(F, JIT(forceinline=True, fastmath={"contract"}, **INNER)(function))
 
 
 def _cast(source: Any, target: Any, operation: str) -> Any:
@@ -53,7 +54,8 @@ def _cast(source: Any, target: Any, operation: str) -> Any:
     return intrinsic(typed)
 
 
-_FLOATS, _INTS = types.CPointer(types.float32), types.CPointer(types.int64)
+_POINTER: Any = types.CPointer
+_FLOATS, _INTS = _POINTER(types.float32), _POINTER(types.int64)
 as_int = _cast(types.float32, types.int32, "bitcast")
 as_float = _cast(types.int32, types.float32, "bitcast")
 floats = _cast(types.int64, _FLOATS, "inttoptr")
@@ -63,21 +65,31 @@ net_of, layer_of, change_of = (
 )
 
 
-@intrinsic
-def at(context: Any, pointer: Any, offset: Any) -> Any:
-    """Give the pointer to an element."""
-
+def _at(context: Any, pointer: Any, offset: Any) -> Any:
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.gep(values[0], [values[1]])
 
     return pointer(pointer, types.int64), lower
 
 
+def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3)
+        return builder.call(builder.module.declare_intrinsic("llvm.fmuladd", [ir.FloatType()], kind), values)
+
+    return types.float32(types.float32, types.float32, types.float32), lower
+
+
+at: Any = intrinsic(_at)  # (pointer, offset): the pointer to an element
+fma: Any = intrinsic(_fma)  # (a, b, c): a * b + c, one instruction where the machine has it
+
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 LOG2E, LN2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
-ROUND = np.float32(1.5 * 2**23)  # adding it rounds to an integer, which then stands in the low bits
-BIAS, SHIFT, ROOT_HALF = np.int32(0x3F800000), np.int32(23), np.int32(0x3F3504F3)
-E2, E3, E4, E5, E6 = (np.float32(c) for c in (0.5, 0.16666513, 0.04166619, 0.0083696, 0.00139517))
+ROUND = np.float32(1.5 * 2**23 + 127)  # x + ROUND has the nearest integer to x, plus 127, in its low bits
+SHIFT, ROOT_HALF = np.int32(23), np.int32(0x3F3504F3)
+P2, P3, P4, P5, P6 = (  # 2^f - 1 = f (ln 2 + f (P2 + ...)) to 3e-9 for |f| <= 1/2
+    np.float32(c) for c in (0.240226512, 0.0555036146, 0.00961802234, 0.00133905515, 0.000154719739)
+)
 L3, L5, L7, L9 = (np.float32(2 / n) for n in (3, 5, 7, 9))
 LOW, HIGH, THIRTY = np.float32(-87), np.float32(88), np.float32(30)
 ERF = np.float32(0.3275911)  # Abramowitz and Stegun 7.1.26: erf within 1.5e-7
@@ -89,43 +101,54 @@ MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
 @scalar
-def expm1(x: Float) -> Any:
-    """e^x - 1 for -87 <= x <= 88 to 1e-7: 2^k (1 + q) - 1, with q a polynomial on [-ln 2 / 2, ln 2 / 2]."""
-    shifted = x * LOG2E + ROUND
-    r = x - (shifted - ROUND) * LN2
-    power = as_float(np.int32((as_int(shifted) << SHIFT) + BIAS))
-    q = ((((E6 * r + E5) * r + E4) * r + E3) * r + E2) * (r * r) + r
-    return power * q + (power - ONE)
+def exp2m1(a: Float, x: Float) -> Any:
+    """2^(a x) - 1 to 1e-7, for a x in [-126, 127]: 2^k (1 + q) - 1, with q a polynomial in f, k + f = a x."""
+    t = fma(a, x, ROUND)
+    f = fma(a, x, ROUND - t)
+    power = as_float(np.int32(as_int(t) << SHIFT))
+    q = fma(fma(fma(fma(fma(P6, f, P5), f, P4), f, P3), f, P2), f, LN2) * f
+    return fma(power, q, power - ONE)
+
+
+@scalar
+def exp2(a: Float, x: Float) -> Any:
+    """2^(a x) to 1e-7, for a x in [-126, 127]."""
+    t = fma(a, x, ROUND)
+    f = fma(a, x, ROUND - t)
+    power = as_float(np.int32(as_int(t) << SHIFT))
+    q = fma(fma(fma(fma(fma(P6, f, P5), f, P4), f, P3), f, P2), f, LN2) * f
+    return fma(power, q, power)
 
 
 @scalar
 def exp(x: Float) -> Any:
-    """e^x to 1e-7, with x limited to [-87, 88]."""
-    x = min(max(x, LOW), HIGH)
-    shifted = x * LOG2E + ROUND
-    r = x - (shifted - ROUND) * LN2
-    power = as_float(np.int32((as_int(shifted) << SHIFT) + BIAS))
-    q = ((((E6 * r + E5) * r + E4) * r + E3) * r + E2) * (r * r) + r
-    return power * q + power
+    """e^x to 2e-7, with x limited to [-87, 88]."""
+    return exp2(LOG2E, min(max(x, LOW), HIGH))
 
 
 @scalar
-def log1p(x: Float) -> Any:
-    """log(1 + x) to 1e-7 for x > -1: k ln 2 + log m, m in [sqrt(1/2), sqrt(2)], and what 1 + x rounded away."""
-    u = ONE + x
+def log(u: Float, lost: Float) -> Any:
+    """Give log(u + lost) to 1e-7 for u > 0 and a small rest: k ln 2 + log m, m in [sqrt(1/2), sqrt(2)]."""
     bits = as_int(u)
     k = np.int32(bits - ROOT_HALF) >> SHIFT
     f = as_float(np.int32(bits - (k << SHIFT))) - ONE
     t = f / (TWO + f)
     tt = t * t
     series = (((L9 * tt + L7) * tt + L5) * tt + L3) * tt * t
-    return np.float32(k) * LN2 + (TWO * t + (series + (x - (u - ONE)) / u))
+    return np.float32(k) * LN2 + (TWO * t + (series + lost / u))
+
+
+@scalar
+def log1p(x: Float) -> Any:
+    """log(1 + x) for x > -1: to 1e-7, and where 1 + x is below 1/2 to 6e-8 / (1 + x)."""
+    u = ONE + x
+    return log(u, x - (u - ONE))
 
 
 @scalar
 def tanh(x: Float) -> Any:
     """Hyperbolic tangent to 2e-7."""
-    e = expm1(min(max(TWO * x, -THIRTY), THIRTY))
+    e = exp2m1(LOG2E, min(max(TWO * x, -THIRTY), THIRTY))
     return e / (e + TWO)
 
 
@@ -164,7 +187,7 @@ def activate(kind: int, a: Float, b: Float, z: Row, out: Row, n: int) -> None:
             out[s] = z[s] * sigmoid(z[s])
     elif kind == ELU:
         for s in range(n):
-            out[s] = z[s] if z[s] > ZERO else a * expm1(max(min(z[s], ZERO), LOW))
+            out[s] = z[s] if z[s] > ZERO else a * exp2m1(LOG2E, max(min(z[s], ZERO), LOW))
     elif kind == SOFTPLUS:
         for s in range(n):
             out[s] = z[s] if a * z[s] > b else log1p(exp(a * z[s])) / a

@@ -1,4 +1,4 @@
-"""A stack of Linear layers with all its data: exact changes of the mean loss under moves of single weights."""
+"""A stack of Linear layers with all its data: exact changes of the mean loss when single weights move."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from qanneal_opt.losses import Loss, describe
 from qanneal_opt.moves import Moves
 
 from .net import CHANGE
-from .stack_layout import Unsupported, build, numbers, parse
+from .stack_data import build, numbers
+from .stack_layout import Unsupported, parse
+from .stack_refit import Refit
 
-__all__ = ["Stack", "Swept", "Unsupported"]
+__all__ = ["Refit", "Stack", "Swept", "Unsupported"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +27,8 @@ class Swept:
     """What uniform sweeps did.
 
     Attributes:
-        codes: for each owner the codes after the last sweep, shaped and typed as given.
-        best_codes: the codes at the sweep's end (or at the start) that had the least objective.
+        codes: for each owner its codes after the last sweep, shaped and typed as given.
+        best_codes: the codes at a sweep's end, or at the start, that had the least objective.
         value: objective at ``codes``.
         best_value: objective at ``best_codes``.
         proposed: moves evaluated.
@@ -42,26 +44,30 @@ class Swept:
 
 
 class Stack:
-    r"""All the data, the present weights and activations of a stack of Linear layers.
+    r"""All the data, the present weights and the activations of a stack of Linear layers.
 
-    .. math:: J = \\frac{\\sum_s c_s\\, \\ell(h_L(x_s), y_s)}{\\sum_s c_s}, \\quad
-              h_l = \\mathrm{act}_l(W_l h_{l-1} + b_l)
+    .. math:: J = \frac{\sum_s c_s\, \ell(h_L(x_s), y_s)}{\sum_s c_s}, \qquad
+              h_l = \mathrm{act}_l(W_l h_{l-1} + b_l)
 
-    A move of a weight into layer l changes one unit there; only that change is carried on to the outputs.
-    Activations are float32, sums over samples float64. Weights are copied from the torch parameters by
-    :meth:`load` and changed here only: writing accepted moves to the parameters is the caller's.
-    One stack is for one thread at a time; two stacks share nothing.
+    A move of a weight into layer l changes one unit there, and only that change is carried on to the
+    outputs. Activations are float32, sums over samples float64. Weights are copied from the torch parameters
+    by :meth:`load` and changed here alone: writing accepted moves to the parameters is the caller's.
+    One stack serves one thread at a time; two stacks share nothing. It cannot be copied or pickled.
 
     Args:
         model: a Sequential (nested ones too) of Linear, Flatten, Dropout, Identity and common activations,
             or a bare Linear; float32. It is evaluated as in eval mode.
         loss: cross-entropy (with label smoothing), mse or the hinge of :mod:`qanneal_opt.losses`.
-        inputs: ``(N, ...)`` float32.
+        inputs: ``(N, ...)`` float32; copied, to the CPU if they are elsewhere.
         targets: as the loss wants them.
-        weights: ``(N,)`` non-negative sample weights.
+        weights: ``(N,)`` non-negative sample weights c.
+
+    Attributes:
+        parameters: weights and biases of the Linear layers, in order.
+        value: J at the present weights.
 
     Raises:
-        Unsupported: if the compiled code cannot evaluate this; the message says why.
+        Unsupported: if compiled code cannot evaluate this; the message says why.
 
     >>> model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
     >>> for layer in (model[0], model[2]):
@@ -82,13 +88,13 @@ class Stack:
             raise Unsupported(f"Invalid loss: {loss!r}; cross_entropy, mse_loss or losses.hinge is needed")
         parsed = parse(model)
         self.net = build(parsed, spec, inputs, targets, weights)
-        self.samples = len(inputs)
         self.value = float("nan")
+        self.pairs = [(part.linear.weight, part.linear.bias) for part in parsed.parts]
         self.parameters: list[nn.Parameter] = []
         slots = []
-        for number, part in enumerate(parsed.parts):
-            for is_bias, parameter in enumerate((part.linear.weight, part.linear.bias)):
-                if parameter is not None:
+        for number, pair in enumerate(self.pairs):
+            for is_bias, parameter in enumerate(pair):
+                if isinstance(parameter, nn.Parameter):
                     self.parameters.append(parameter)
                     slots.append((number, is_bias))
         self._slots = np.array(slots, np.int64)  # (parameters, 2)
@@ -97,63 +103,66 @@ class Stack:
         self._gradient = np.zeros_like(self.net.theta)
         self._gradients = self._views(self._gradient)
 
-    def _views(self, flat: NDArray[np.float32]) -> list[Tensor]:
-        parts = torch.from_numpy(flat).split([p.numel() for p in self.parameters])
-        return [part.view(p.shape) for part, p in zip(parts, self.parameters)]
-
     @property
     def weights(self) -> list[Tensor]:
-        """The present values of ``parameters`` in the stack's own memory: to read, not to write."""
+        """The present values of ``parameters``, in the stack's own memory: to read, not to write."""
         return self._weights
 
-    def load(self) -> float:
-        """Read the torch parameters, run all data forward, return J."""
-        for mine, parameter in zip(self._weights, self.parameters):
-            mine.copy_(parameter.detach())
-        from .kernels import synchronize
+    def load(self, values: Sequence[Tensor] | None = None) -> float:
+        """Read the torch parameters, or ``values`` in their place, run all data forward, and give J."""
+        from .kernels_forward import synchronize
 
+        for mine, value in zip(self._weights, self.parameters if values is None else values):
+            mine.copy_(value.detach())
         self.value = synchronize(self.net.address)
         return self.value
 
     def gradients(self) -> list[Tensor]:
-        """d J / d p for each of ``parameters`` at the present weights; the next call writes to the same memory."""
-        from .kernels import slopes
+        """Give the gradient of J by each of ``parameters``; the next call writes to the same memory."""
+        from .kernels_backward import gradients
 
-        slopes(self.net.address, self._gradient, False, False)
+        gradients(self.net.address, self._gradient, False)
         return self._gradients
 
-    def deltas(self, moves: Moves, owners: Sequence[nn.Parameter]) -> Tensor:
+    def refit(
+        self, scaled: Sequence[nn.Parameter], scales: Sequence[Tensor], trained: Sequence[nn.Parameter]
+    ) -> Refit:
+        """Give what takes gradient steps on scales and continuous parameters: a :class:`Refit`."""
+        return Refit(self, scaled, scales, trained)
+
+    def deltas(self, moves: Moves, owners: Sequence[Tensor]) -> Tensor:
         """Exact change of J under each move alone: (m,) float64.
 
-        A move of several changes is evaluated as one, so that a whole set of moves made together is one move.
+        A move of several changes is evaluated as one: to try moves together, put their changes into one.
 
         Args:
             moves: m moves; ``value`` is read, ``displacement`` is not.
             owners: the parameters that ``moves.owner`` counts.
         """
-        return torch.from_numpy(self._run(moves, owners, np.full(len(moves), -np.inf), np.zeros(len(moves)))[1])
+        never = np.full(len(moves), -np.inf)
+        return torch.from_numpy(self._run(moves, owners, never, np.zeros(len(moves)))[1])
 
-    def factors(self, moves: Moves, owners: Sequence[nn.Parameter], *, exact: bool = True) -> Tensor:
+    def factors(self, moves: Moves, owners: Sequence[Tensor], *, exact: bool = True) -> Tensor:
         """V (m, M) float32 with V V' the Gauss-Newton matrix of J over the moves.
 
-        Row k is sqrt(weight times loss Hessian by the outputs) times u_k for all samples and outputs, and u_k is
-        the exact change of the outputs under move k alone or, with ``exact=False``, its first-order part.
+        Row k is the root of (sample weight times the loss's Hessian by the outputs) times u_k, the change of
+        the outputs under move k alone, or with ``exact=False`` its linear part.
         """
-        from .kernels_change import EXACT, LINEAR
         from .kernels_moves import factors
+        from .kernels_propagate import EXACT, LINEAR
 
-        data = self.net.data
-        out = np.empty((len(moves), data.shape[0], self.net.numbers["classes"], data.shape[2]), np.float32)
-        located = self._locate(moves, owners)
-        factors(self.net.address, located.ctypes.data, numbers(moves.start), EXACT if exact else LINEAR, out)
-        return torch.from_numpy(out.reshape(len(moves), -1))
+        blocks, _, length = self.net.data.shape
+        out = np.empty((len(moves), blocks * int(self.net.numbers["classes"]) * length), np.float32)
+        changes = self._locate(moves, owners)
+        factors(self.net.address, changes.ctypes.data, numbers(moves.start), EXACT if exact else LINEAR, out)
+        return torch.from_numpy(out)
 
     def metropolis(
-        self, moves: Moves, owners: Sequence[nn.Parameter], temperature: float | Tensor, uniforms: Tensor
+        self, moves: Moves, owners: Sequence[Tensor], temperature: float | Tensor, uniforms: Tensor
     ) -> Tensor:
         """Take moves in order, make each at once if dJ < 0 or u < exp(-dJ / T); which were made, (m,) bool.
 
-        dJ is exact at the weights of that moment; at T = 0 only dJ < 0 counts.
+        dJ is exact at the weights of that moment. At T = 0 only dJ < 0 counts.
 
         Args:
             moves: m moves.
@@ -165,28 +174,18 @@ class Stack:
         heat[:] = numbers(temperature) if isinstance(temperature, Tensor) else temperature
         return torch.from_numpy(self._run(moves, owners, heat, numbers(uniforms.double()))[0])
 
-    def apply(self, moves: Moves, owners: Sequence[nn.Parameter]) -> float:
-        """Make all moves together, return the new J."""
+    def apply(self, moves: Moves, owners: Sequence[Tensor]) -> float:
+        """Make all moves together, and give the new J."""
         together = replace(moves, start=torch.tensor([0, len(moves.value)]))
         self._run(together, owners, np.array([np.inf]), np.zeros(1))
         return self.value
-
-    def _run(
-        self, moves: Moves, owners: Sequence[nn.Parameter], heat: NDArray[np.float64], uniforms: NDArray[np.float64]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        from .kernels_moves import run
-
-        accepted, deltas = np.zeros(len(moves), np.bool_), np.zeros(len(moves))
-        located = self._locate(moves, owners)
-        self.value = run(self.net.address, located.ctypes.data, numbers(moves.start), heat, uniforms, deltas, accepted, self.value)
-        return accepted, deltas
 
     def sweep(
         self,
         codes: Sequence[Tensor],
         levels: Sequence[Tensor],
         scales: Sequence[Tensor],
-        owners: Sequence[nn.Parameter],
+        owners: Sequence[Tensor],
         temperatures: Tensor,
         seed: int,
     ) -> Swept:
@@ -198,35 +197,66 @@ class Stack:
             codes: for each owner its codes, shaped as it is.
             levels: for each owner its values, (K,).
             scales: for each owner its scale: one number, one a row, or one a weight.
-            owners: parameters with ``levels[codes] * scale`` as their present value.
+            owners: parameters whose present value is ``levels[codes] * scale``.
             temperatures: (S,), one for each sweep, in units of J.
-            seed: same seed, same result, bit for bit.
+            seed: the same seed gives the same result, bit for bit.
 
         Raises:
-            ValueError: if an owner does not stand at its codes, or a code is none.
+            ValueError: if an owner does not stand at its codes, or a code is no level.
         """
         from .kernels_moves import sweep
 
-        where, grid = self._grid(codes, levels, scales, owners)
-        flat, heat = grid[-1], numbers(temperatures.double())
-        best = flat.copy()
+        kinds = np.array([len(level) for level in levels], np.int64)
+        table = np.zeros((len(owners), max(kinds)), np.float32)
+        parts = []
+        for k, owner in enumerate(owners):
+            table[k, : kinds[k]] = numbers(levels[k].float())
+            code, scale = numbers(codes[k].long()).reshape(-1), numbers(scales[k].float()).reshape(-1)
+            count = owner.numel()
+            if len(code) != count or count % len(scale) or not 0 <= code.min() <= code.max() < kinds[k]:
+                raise ValueError(f"Invalid codes: owner {k} has {count} weights and {kinds[k]} levels")
+            slot = np.full(count, self._slot[id(owner)])
+            wide = np.repeat(scale, count // len(scale))
+            parts.append((np.full(count, k), slot, np.arange(count), code, wide))
+        group, slot, index, flat, wide = (np.concatenate(part) for part in zip(*parts))
+        value = table[group, flat] * wide
+        changes = self._changes(slot, index, value)
+        if not np.array_equal(self.net.theta[changes["place"]], value):
+            raise ValueError("Invalid codes: the weights that the stack holds are not levels[codes] * scale")
+        best, heat, start = flat.copy(), numbers(temperatures.double()), np.uint64(seed % 2**64)
         self.value, best_value, proposed, accepted = sweep(
-            self.net.address, where.ctypes.data, *grid, best, heat, np.uint64(seed % 2**64), self.value
+            self.net.address, changes.ctypes.data, group, wide, table, kinds, flat, best,
+            heat, start, self.value,
+        )  # fmt: skip
+
+        def shaped(values: NDArray[np.int64]) -> list[Tensor]:
+            split = torch.from_numpy(values).split([code.numel() for code in codes])
+            return [part.view(code.shape).to(code.dtype) for part, code in zip(split, codes)]
+
+        return Swept(shaped(flat), shaped(best), self.value, best_value, proposed, accepted)
+
+    def _run(
+        self, moves: Moves, owners: Sequence[Tensor], heat: NDArray[np.float64], uniforms: NDArray[np.float64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Which moves were made, and the change of J under each."""
+        from .kernels_moves import run
+
+        accepted, deltas = np.zeros(len(moves), np.bool_), np.zeros(len(moves))
+        address = self._locate(moves, owners)
+        start = numbers(moves.start)
+        self.value = run(
+            self.net.address, address.ctypes.data, start, heat, uniforms, deltas, accepted, self.value
         )
+        return accepted, deltas
 
-        def unpack(values: NDArray[np.int64]) -> list[Tensor]:
-            parts = torch.from_numpy(values).split([code.numel() for code in codes])
-            return [part.view(code.shape).to(code.dtype) for part, code in zip(parts, codes)]
-
-        return Swept(unpack(flat), unpack(best), self.value, best_value, proposed, accepted)
-
-    def _locate(self, moves: Moves, owners: Sequence[nn.Parameter]) -> NDArray[Any]:
+    def _locate(self, moves: Moves, owners: Sequence[Tensor]) -> NDArray[Any]:
         slots = np.array([self._slot[id(owner)] for owner in owners], np.int64)
         return self._changes(slots[numbers(moves.owner)], numbers(moves.index), numbers(moves.value.float()))
 
     def _changes(
         self, slot: NDArray[np.int64], index: NDArray[np.int64], value: NDArray[np.float32]
     ) -> NDArray[Any]:
+        """(c,) CHANGE; they are checked here, since kernels look at no bounds."""
         from .kernels_moves import locate
 
         out = np.empty(len(slot), CHANGE)
@@ -234,23 +264,6 @@ class Stack:
             raise ValueError("Invalid moves: an index lies outside its parameter")
         return out
 
-    def _grid(
-        self, codes: Sequence[Tensor], levels: Sequence[Tensor], scales: Sequence[Tensor], owners: Sequence[nn.Parameter]
-    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
-        kinds = np.array([len(level) for level in levels], np.int64)
-        table = np.zeros((len(owners), kinds.max()), np.float32)
-        parts = []
-        for k, (code, level, scale, parameter) in enumerate(zip(codes, levels, scales, owners)):
-            table[k, : kinds[k]] = numbers(level.float())
-            code, scale = numbers(code.long()).reshape(-1), numbers(scale.float()).reshape(-1)
-            count = parameter.numel()
-            if len(code) != count or count % len(scale) or not 0 <= code.min() <= code.max() < kinds[k]:
-                raise ValueError(f"Invalid codes: owner {k} has {count} weights and {kinds[k]} levels")
-            parts.append((np.full(count, k), np.arange(count), code, np.repeat(scale, count // len(scale))))
-        owner, index, flat, wide = (np.concatenate(part) for part in zip(*parts))
-        value = table[owner, flat] * wide
-        slots = np.array([self._slot[id(parameter)] for parameter in owners], np.int64)
-        where = self._changes(slots[owner], index, value)
-        if not np.array_equal(self.net.theta[where["place"]], value):
-            raise ValueError("Invalid codes: the weights that the stack holds are not levels[codes] * scale")
-        return where, (owner, wide, table, kinds, flat)
+    def _views(self, flat: NDArray[np.float32]) -> list[Tensor]:
+        parts = torch.from_numpy(flat).split([p.numel() for p in self.parameters])
+        return [part.view(p.shape) for part, p in zip(parts, self.parameters)]

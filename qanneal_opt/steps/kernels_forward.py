@@ -1,4 +1,4 @@
-"""Compiled forward and backward passes of a stack of Linear layers, block by block of samples.
+"""Compiled forward pass of a stack of Linear layers, block by block of samples.
 
     z_l = s_l * (L_l h_{l-1}) + b_l,    h_l = act_l(z_l),    J = sum_s w_s loss(h_L(s), y(s))
 
@@ -11,19 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .net import CROSS_ENTROPY, IDENTITY, LAYER, MSE
 from .rows import (
     ONE,
-    TWO,
     ZERO,
     Float,
     Row,
     activate,
     at,
     compiled,
-    descend,
     dot,
     entry,
     exp,
@@ -33,10 +30,11 @@ from .rows import (
     log1p,
     net_of,
     scalar,
-    total,
 )
 
-UNIT, NEVER = np.int64(1), np.bool_(False)  # plain numbers as arguments would get a function of their own
+# numba would compile a function anew for a plain 1 or False as an argument.
+UNIT: Any = np.int64(1)
+NEVER: Any = np.bool_(False)
 RECORD = LAYER.itemsize
 
 
@@ -72,7 +70,8 @@ def product(out: Row, height: int, matrix: Row, down: int, right: int, rows: Row
             r2, r3 = at(rows, min(i + 2, last) * n), at(rows, min(i + 3, last) * n)
             k = j * down + i * right
             u0, u1 = matrix[k], element(matrix, k + right, i + 1 < width)
-            u2, u3 = element(matrix, k + 2 * right, i + 2 < width), element(matrix, k + 3 * right, i + 3 < width)
+            u2 = element(matrix, k + 2 * right, i + 2 < width)
+            u3 = element(matrix, k + 3 * right, i + 3 < width)
             if j + 1 < height:
                 k += down
                 v0, v1 = matrix[k], element(matrix, k + right, i + 1 < width)
@@ -89,35 +88,10 @@ def product(out: Row, height: int, matrix: Row, down: int, right: int, rows: Row
 
 
 @compiled
-def outer(gradient: Row, left: Row, height: int, rows: Row, width: int, n: int) -> None:
-    """Add left @ rows' to the flat gradient of a matrix, four entries at a time."""
-    last = width - 1
-    for j in range(height):
-        g = at(left, j * n)
-        for i in range(0, width, 4):
-            a, b = at(rows, i * n), at(rows, min(i + 1, last) * n)
-            c, d = at(rows, min(i + 2, last) * n), at(rows, min(i + 3, last) * n)
-            ga, gb, gc, gd = ZERO, ZERO, ZERO, ZERO
-            for s in range(n):
-                ga += g[s] * a[s]
-                gb += g[s] * b[s]
-                gc += g[s] * c[s]
-                gd += g[s] * d[s]
-            k = j * width + i
-            gradient[k] += ga
-            if i + 1 < width:
-                gradient[k + 1] += gb
-            if i + 2 < width:
-                gradient[k + 2] += gc
-            if i + 3 < width:
-                gradient[k + 3] += gd
-
-
-@compiled
-def cross_entropy(net: Any, rows: Row, outputs: Row, p: Row) -> Any:
-    """Weighted sum over a block of log sum_c e^o_c - sum_c y_c o_c; writes the softmax p."""
-    n, classes, spare = net.length, net.classes, at(floats(net.scratch), 2 * net.half * net.length)
-    top, mass, part = spare, at(spare, n), at(spare, 2 * n)
+def cross_entropy(net: Any, rows: Row, outputs: Row, norm: Row, p: Row) -> Any:
+    """Weighted sum over a block of log sum_c e^o_c - sum_c y_c o_c; writes that logarithm and the softmax."""
+    n, classes, part = net.length, net.classes, at(floats(net.scratch), 2 * net.half * net.length)
+    top, mass = at(part, n), at(part, 2 * n)
     for s in range(n):
         top[s] = outputs[s]
     for c in range(1, classes):
@@ -125,21 +99,34 @@ def cross_entropy(net: Any, rows: Row, outputs: Row, p: Row) -> Any:
         for s in range(n):
             top[s] = o[s] if o[s] > top[s] else top[s]
     fill(mass, ZERO, n)
+    fill(part, ZERO, n)
     for c in range(classes):
-        o, e = at(outputs, c * n), at(p, c * n)
+        o, y, e = at(outputs, c * n), at(rows, (net.target + c) * n), at(p, c * n)
         for s in range(n):
-            x = exp(o[s] - top[s])
-            e[s] = x
-            mass[s] += x
+            x = o[s] - top[s]
+            e[s] = exp(x)
+            mass[s] += e[s]
+            part[s] += y[s] * x
     for s in range(n):
-        part[s] = log1p(mass[s] - ONE)
+        x = log1p(mass[s] - ONE)
+        part[s] = x - part[s]
+        norm[s] = top[s] + x
         mass[s] = ONE / mass[s]
     for c in range(classes):
-        o, e, y = at(outputs, c * n), at(p, c * n), at(rows, (net.target + c) * n)
+        e = at(p, c * n)
         for s in range(n):
             e[s] *= mass[s]
-            part[s] -= y[s] * (o[s] - top[s])
     return dot(at(rows, net.sample * n), part, n)
+
+
+@compiled
+def softmax(net: Any, rows: Row) -> None:
+    """Write e^(o - norm)."""
+    n, norm = net.length, at(rows, net.norm * net.length)
+    for c in range(net.classes):
+        o, p = at(rows, (net.output + c) * n), at(rows, (net.softmax + c) * n)
+        for s in range(n):
+            p[s] = exp(o[s] - norm[s])
 
 
 @compiled
@@ -166,7 +153,7 @@ def block_loss(net: Any, rows: Row) -> Any:
     """Weighted sum of the losses of a block from its outputs; keeps the softmax for cross-entropy."""
     n, outputs = net.length, at(rows, net.output * net.length)
     if net.loss == CROSS_ENTROPY:
-        return cross_entropy(net, rows, outputs, at(rows, net.softmax * n))
+        return cross_entropy(net, rows, outputs, at(rows, net.norm * n), at(rows, net.softmax * n))
     w, result = at(rows, net.sample * n), ZERO
     for c in range(net.classes):
         o, y = at(outputs, c * n), at(rows, (net.target + c) * n)
@@ -226,66 +213,3 @@ def synchronize(address: int) -> float:
             matrix = at(floats(net.theta), last.weight)
             product(linear, last.inputs, matrix, UNIT, last.inputs, targets, net.classes, n)
     return forward(net, NEVER)
-
-
-@compiled
-def output_slopes(net: Any, rows: Row, out: Row) -> None:
-    """Write d J / d h_L of a block."""
-    n, margin, inverse = net.length, net.margin, net.inverse
-    w = at(rows, net.sample * n)
-    for c in range(net.classes):
-        g, y, o = at(out, c * n), at(rows, (net.target + c) * n), at(rows, (net.output + c) * n)
-        if net.loss == CROSS_ENTROPY:
-            p = at(rows, (net.softmax + c) * n)
-            for s in range(n):
-                g[s] = w[s] * (p[s] - y[s])
-        elif net.loss == MSE:
-            for s in range(n):
-                g[s] = TWO * w[s] * (o[s] - y[s])
-        else:
-            for s in range(n):
-                g[s] = -TWO * inverse * w[s] * y[s] * max(margin - y[s] * o[s] * inverse, ZERO)
-
-
-@compiled
-def backward(net: Any, gradient: Row) -> None:
-    """Add d J / d theta for biases, scales and the weights of plain layers; `forward` must have run."""
-    n, theta = net.length, floats(net.theta)
-    for block in range(net.blocks):
-        rows, kept = block_rows(net, block), at(floats(net.cache), block * net.tall * n)
-        here, below = floats(net.scratch), at(floats(net.scratch), net.half * n)
-        output_slopes(net, rows, here)
-        for back in range(net.depth):
-            layer = nth_layer(net, net.depth - 1 - back)
-            inputs, outputs, source = layer.inputs, layer.outputs, at(rows, layer.source * n)
-            if layer.kind != IDENTITY:
-                z, h = at(rows, layer.z * n), at(rows, layer.h * n)
-                descend(layer.kind, layer.a, layer.b, z, h, here, outputs * n)
-            for j in range(outputs):
-                g = at(here, j * n)
-                if layer.bias >= 0:
-                    gradient[layer.bias + j] += total(g, n)
-                if layer.scale >= 0:
-                    place = layer.scale + j * layer.step
-                    gradient[place] += dot(g, at(kept, (layer.cached + j) * n), n)
-                    scale = theta[place]
-                    for s in range(n):
-                        g[s] *= scale
-            if layer.scale < 0:
-                outer(at(gradient, layer.weight), here, outputs, source, inputs, n)
-            if back < net.depth - 1:
-                fill(below, ZERO, inputs * n)
-                product(below, inputs, at(theta, layer.weight), UNIT, inputs, here, outputs, n)
-            here, below = below, here
-
-
-@entry
-def slopes(address: int, gradient: NDArray[np.float32], refresh: bool, reuse: bool) -> float:
-    """Write d J / d theta; with ``refresh`` a forward pass comes first (see `forward`), and J is returned."""
-    net, value = net_of(address), 0.0
-    if refresh:
-        value = forward(net, reuse)
-    for k in range(gradient.size):
-        gradient[k] = ZERO
-    backward(net, floats(gradient.ctypes.data))
-    return value

@@ -1,0 +1,103 @@
+"""The tables of results.md, made from benchmarks/results when the pages are built: no number there is typed.
+
+A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
+`<!-- results:tasks -->` what the tasks are, and `<!-- results:tables -->` the tables of `python -m benchmarks report`.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+from benchmarks import harness, report
+
+logger = logging.getLogger(__name__)
+
+OURS = "ours"
+LEVEL = 0.05  # two-sided, for each comparison by itself
+NONE = "*No results are in this copy of the repository; `python -m benchmarks all` makes them.*"
+HEADER = ("task", "ours against", "seeds", "loss", "ratio (p)", "metric", "difference (p)", "CPU time")
+
+
+def records() -> list[report.Record]:
+    """All committed results; none is fine."""
+    paths = [path for path in sorted(harness.RESULTS.glob("*.jsonl")) if not path.name.startswith("tuning_")]
+    return report.read(paths) if paths else []
+
+
+def verdict(test: report.Paired, p: float, lower_wins: bool) -> str:
+    """In a word, what the seeds tell: ours is better, worse, or neither can be told."""
+    if not p < LEVEL:
+        return "unresolved"
+    return "won" if (test.difference < 0) == lower_wins else "lost"
+
+
+def rows(found: Sequence[report.Record]) -> Iterator[list[str]]:
+    """One row for each task and contender that `ours` shares seeds with."""
+    groups = report.by_seed(found)
+    for (task, rival), theirs in groups.items():
+        mine = groups.get((task, OURS), {})
+        seeds = sorted(mine.keys() & theirs.keys())
+        if rival == OURS or not seeds:
+            continue
+
+        def against(field: str) -> report.Paired:
+            return report.paired([mine[s][field] for s in seeds], [theirs[s][field] for s in seeds])  # noqa: B023
+
+        loss, metric, cpu = against("loss"), against("metric"), against("cpu_s")
+        yield [
+            task,
+            rival,
+            str(len(seeds)),
+            verdict(loss, loss.wilcoxon, lower_wins=True),
+            f"×{loss.ratio:.3g} ({loss.wilcoxon:.2g})",
+            verdict(metric, metric.wilcoxon, lower_wins=False),
+            f"{metric.difference:+.3g} ({metric.wilcoxon:.2g})",
+            f"×{cpu.ratio:.2g}",
+        ]
+
+
+def verdicts(found: Sequence[report.Record]) -> str:
+    """The table of what was won and lost."""
+    lines = [list(HEADER), *rows(found)]
+    table = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([table[0], "|" + "---|" * len(HEADER), *table[1:]])
+
+
+def tasks() -> str:
+    """A definition of each task: the docstring of its file."""
+    parts = []
+    for name in harness.task_names():
+        source = Path(harness.ROOT, "benchmarks", "tasks", f"{name}.py").read_text(encoding="utf-8")
+        first, _, rest = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")
+        body = rest.replace("\n", "\n  ")
+        parts.append(f"**{name}**\n: {' '.join(first.split())}" + (f"\n\n  {body}" if rest else ""))
+    return "\n\n".join(parts)
+
+
+def insert(app: Sphinx, page: str, source: list[str]) -> None:
+    """Fill in a page's tables."""
+    if "<!-- results:" not in source[0]:
+        return
+    found = records()
+    if not found:
+        logger.info("no benchmark results to show in %s", page)
+    tables = {"verdicts": verdicts, "tables": report.tables}
+    for name, make in tables.items():
+        source[0] = source[0].replace(f"<!-- results:{name} -->", make(found) if found else NONE)
+    source[0] = source[0].replace("<!-- results:tasks -->", tasks())
+
+
+def fresh(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Read the page of results at every build: what it shows is not in its own file."""
+    return ["results"]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Fill in tables as pages are read."""
+    app.connect("source-read", insert)
+    app.connect("env-get-outdated", fresh)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
