@@ -204,13 +204,14 @@ class Objective:
             raise ValueError(f"Invalid data: lengths {sorted(lengths)}; equal and positive ones are needed")
 
     def _slices(self, data: Pair, device: torch.device) -> Iterator[Batch]:
-        count = _length(_leaves(data[1])[0])
+        inputs, targets = data
+        count = _length(_leaves(targets)[0])
         size = self.batch_size or count
         for at in range(0, count, size):
             part = slice(at, at + size) if size < count else None
             weights = None if self.weights is None else self.weights[part or slice(None)]
             length = float(min(size, count - at) if weights is None else weights.sum())
-            yield Batch(*(_to(some, device, part) for some in data), _to(weights, device), length)
+            yield Batch(_to(inputs, device, part), _to(targets, device, part), _to(weights, device), length)
 
     def _read(self, loader: DataLoader[Any], device: torch.device) -> Iterator[Batch]:
         for item in passing(loader):

@@ -14,8 +14,8 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import harness, report
-from benchmarks.baselines import belief_propagation, binary_mlp, binary_perceptron, straight_through
-from benchmarks.data import digits, random_patterns
+from qanneal_opt.demo.baselines import belief_propagation, binary_mlp, binary_perceptron, straight_through
+from qanneal_opt.demo.data import digits, random_patterns
 from benchmarks.tuning import Round, search
 
 CALLS: list[tuple[str, int]] = []

@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ CASES = {
 def network(dims, activation, outputs=False, bias=True):
     """Linear layers with an activation between them, and behind them if `outputs`."""
     modules = []
-    for fan_in, fan_out in zip(dims, dims[1:]):
+    for fan_in, fan_out in pairwise(dims):
         modules += [nn.Linear(fan_in, fan_out, bias=bias), *([activation()] if activation else [])]
     return nn.Sequential(*(modules if outputs or not activation else modules[:-1]))
 
@@ -45,7 +46,7 @@ def problem(name, seed=0):
     """A model, a loss, data, and sample weights for every second seed."""
     dims, activation, loss, count = CASES[name]
     torch.manual_seed(seed)
-    model = network(dims, activation, outputs=name.endswith("outputs"), bias=seed % 3 != 2)
+    model = network(dims, activation, outputs=name.endswith("outputs"), bias=name != "perceptron")
     inputs = torch.randn(count, dims[0])
     if name == "probabilities":
         targets = torch.rand(count, dims[-1])
@@ -65,30 +66,22 @@ class Reference:
         self.model, self.loss = copy.deepcopy(model).double(), loss
         self.inputs = inputs.double()
         self.targets = targets.double() if targets.is_floating_point() else targets
-        self.weights = torch.ones(len(inputs)) if weights is None else weights
+        self.weights = weights
         self.parameters = list(self.model.parameters())
-
-    def losses(self, *parameters):
-        """Weighted losses of the samples, which add up to J."""
-        names = [name for name, _ in self.model.named_parameters()]
-        outputs = torch.func.functional_call(self.model, dict(zip(names, parameters)), (self.inputs,))
-        each = [self.loss(o[None], y[None]) for o, y in zip(outputs, self.targets)]
-        return torch.stack(each) * self.weights.double() / self.weights.double().sum()
 
     def __call__(self):
         with torch.no_grad():
             return self.value(*self.parameters)
 
-    def value(self, *parameters):
+    def outputs(self, *parameters):
         names = [name for name, _ in self.model.named_parameters()]
-        outputs = torch.func.functional_call(self.model, dict(zip(names, parameters)), (self.inputs,))
-        return self.of_outputs(outputs)
+        return torch.func.functional_call(self.model, dict(zip(names, parameters)), (self.inputs,))
 
-    def of_outputs(self, outputs):
+    def value(self, *parameters):
+        if self.weights is None:
+            return self.loss(self.outputs(*parameters), self.targets)
         w = self.weights.double() / self.weights.double().sum()
-        if bool((w == w[0]).all()):
-            return self.loss(outputs, self.targets)
-        each = torch.vmap(lambda o, y: self.loss(o[None], y[None]))(outputs, self.targets)
+        each = torch.vmap(lambda o, y: self.loss(o[None], y[None]))(self.outputs(*parameters), self.targets)
         return (w * each).sum()
 
     def changed(self, moves, k):
@@ -128,7 +121,7 @@ def close(value, expected, relative=2e-6, absolute=1e-7):
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", CASES)
 def test_values_slopes_and_changes(name, seed):
     data = problem(name, seed)
@@ -154,13 +147,14 @@ def test_metropolis_does_what_full_forward_passes_do(name):
     for temperature in (0.0, 0.02, torch.full((60,), 0.2)):
         moves = random_moves(stack.weights, [1] * 50 + [2] * 10)
         uniforms = torch.rand(60, dtype=torch.float64)
-        expected = []
+        taken = stack.metropolis(moves, stack.parameters, temperature, uniforms).tolist()
         for k in range(60):
             delta, heat = reference.delta(moves, k), float(torch.as_tensor(temperature).max())
-            expected.append(delta < 0 or (heat > 0 and float(uniforms[k]) < math.exp(-delta / heat)))
-            if expected[-1]:
+            chance = 1.0 if delta < 0 else math.exp(-delta / heat) if heat else 0.0
+            clear = abs(delta) > 1e-6 and abs(chance - float(uniforms[k])) > 1e-5
+            assert not clear or taken[k] == (float(uniforms[k]) < chance)
+            if taken[k]:
                 reference.make(moves, k)
-        assert stack.metropolis(moves, stack.parameters, temperature, uniforms).tolist() == expected
         close(stack.value, reference())
         for mine, p in zip(stack.weights, reference.parameters):
             assert torch.equal(mine, p.detach().float())
@@ -207,25 +201,20 @@ def test_factors(name, exact):
     moves = random_moves(stack.parameters, [1] * 8 + [2] * 2, 0.5)
     factors = stack.factors(moves, stack.parameters, exact=exact)
 
-    names = [n for n, _ in reference.model.named_parameters()]
-
-    def forward(*parameters):
-        return torch.func.functional_call(reference.model, dict(zip(names, parameters)), (reference.inputs,))
-
     now = tuple(p.detach() for p in reference.parameters)
-    outputs = forward(*now)
+    outputs = reference.outputs(*now)
     changes = []
     for k in range(len(moves)):
         after = reference.changed(moves, k)
         if exact:
-            changes.append(forward(*after) - outputs)
+            changes.append(reference.outputs(*after) - outputs)
         else:
-            changes.append(torch.func.jvp(forward, now, tuple(a - b for a, b in zip(after, now)))[1])
-    each = torch.vmap(
-        torch.func.hessian(lambda o, y, w: w * data[1](o[None], y[None])), chunk_size=16
-    )  # (N, C, C)
+            changes.append(
+                torch.func.jvp(reference.outputs, now, tuple(a - b for a, b in zip(after, now)))[1]
+            )
+    each = torch.vmap(torch.func.hessian(lambda o, y, w: w * data[1](o[None], y[None])))
     w = reference.weights.double() / reference.weights.double().sum()
-    curvature = each(outputs.detach(), reference.targets, w)
+    curvature = each(outputs.detach(), reference.targets, w)  # (N, C, C)
     u = torch.stack(changes).detach()  # (m, N, C)
     expected = torch.einsum("ksc,scd,lsd->kl", u, curvature, u)
     close(factors @ factors.T, expected, relative=1e-4, absolute=1e-6)
@@ -256,7 +245,7 @@ def test_sweeps(name, levels):
         heat = torch.tensor(temperatures, dtype=torch.float64)
         return start, stack.sweep(codes, [levels] * len(owners), scales, owners, heat, seed)
 
-    start, hot = sweep([start_heat * 0.3 for start_heat in (1.0, 0.5, 0.1)], 5)
+    start, hot = sweep([0.3, 0.15, 0.03], 5)
     weights = sum(p.numel() for p in owners)
     assert hot.proposed == 3 * weights and 0 < hot.accepted < hot.proposed
     assert hot.best_value <= min(start, hot.value)
@@ -343,22 +332,18 @@ def test_refit(name, kind):
         assert mine.shape == slope.shape
         close(mine, slope, relative=1e-4, absolute=1e-6)
 
-    adam = torch.optim.Adam(free, lr=5e-3, betas=(0.9, 0.99))
+    # A large eps: where a slope is 0, Adam would make steps of the rounding error.
+    adam = torch.optim.Adam(free, lr=5e-3, betas=(0.9, 0.99), eps=1e-3)
     moments = [(torch.zeros_like(v), torch.zeros_like(v), torch.zeros(())) for v in refit.values]
     for steps in (3, 4):
         for _ in range(steps):
             adam.zero_grad()
             objective().backward()
-            for k, v in enumerate(free):
-                before = v.detach().clone()
-                if k == len(free) - 1:
-                    adam.step()
-                    for scale, old in zip(free[: len(scaled)], olds):
-                        scale.data = torch.where(scale > 0, scale, old / 2).detach()
-                elif k == 0:
-                    olds = [s.detach().clone() for s in free[: len(scaled)]]
-                del before
-        close(refit.train(steps, moments, lr=5e-3, betas=(0.9, 0.99)), objective(), relative=1e-5)
+            before = [scale.detach().clone() for scale in free[: len(scaled)]]
+            adam.step()
+            for scale, old in zip(free, before):
+                scale.data = torch.where(scale > 0, scale, old / 2).detach()
+        close(refit.train(steps, moments, lr=5e-3, betas=(0.9, 0.99), eps=1e-3), objective(), relative=1e-5)
     for mine, v, (mean, square, count) in zip(refit.values, free, moments):
         close(mine, v, relative=1e-4, absolute=2e-5)
         close(mean, adam.state[v]["exp_avg"], relative=1e-3, absolute=1e-5)
@@ -423,7 +408,7 @@ def replaced():
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.GELU("tanh")), "GELU"),
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.Flatten(0)), "flattened"),
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.Flatten(0), nn.ReLU()), "Flatten"),
-        (lambda: nn.ReLU(), "no Linear"),
+        (nn.ReLU, "no Linear"),
         (lambda: nn.Linear(3, 4), "inputs"),
         (lambda: nn.Linear(4, 3), "classes below 3"),
     ],

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.data import digits
+from qanneal_opt.demo.data import digits
 from benchmarks.tuning import Round, search
 
 NAME = "continuous"

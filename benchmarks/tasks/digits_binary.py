@@ -9,36 +9,15 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from benchmarks.baselines.binary_net import REFIT_STEPS
-from benchmarks.baselines.straight_through import Setting, train
-from benchmarks.data import digits
 from benchmarks.tuning import Round, search
+from qanneal_opt.demo.baselines.straight_through import Setting
+from qanneal_opt.demo.contenders import BUDGET, TASKS, straight_through
 
 NAME = "digits_binary"
 BASELINE = "straight_through"
 METRIC = "test accuracy"
 TUNING_SEEDS = range(1000, 1010)
 HIDDEN = (6,)
-BUDGET = 3.0  # CPU seconds of the baseline: at least what the alternation takes
-SETTING = Setting(lr=0.03, batch=32, restarts=8, clip=0.5, chain=True)
-
-
-def straight_through(
-    seed: int,
-    setting: Setting,
-    *,
-    hidden: Sequence[int] = HIDDEN,
-    budget: float = BUDGET,
-    smoothing: float = 0.0,
-    target: float = 0.90,
-) -> dict[str, Any]:
-    """Train the straight-through baseline of any `hidden` sizes for `budget` CPU seconds and measure it."""
-    split = digits(seed)
-    net = train(split, hidden, setting, budget=budget, seed=seed, smoothing=smoothing)
-    accuracy = float((net.logits(split.test_inputs).argmax(1) == split.test_targets).mean())
-    passes = net.steps * setting.batch / len(split.train_targets) + setting.restarts * REFIT_STEPS
-    return {"solved": accuracy >= target, "loss": net.loss, "metric": accuracy, "ge": passes}
-
 
 def tuning_rows(
     grid: Sequence[Setting], key: Callable[[dict[str, float]], float], run: Callable[..., dict[str, Any]]
@@ -83,6 +62,4 @@ def tune() -> Iterator[dict[str, Any]]:
     return tuning_rows(grid, lambda row: row["loss"], straight_through)
 
 
-CONTENDERS: dict[str, Callable[[int], dict[str, Any]]] = {
-    "straight_through": lambda seed: straight_through(seed, SETTING),
-}
+CONTENDERS = TASKS[NAME]

@@ -4,11 +4,12 @@ loss: mean cross-entropy with the smoothed targets over all training data (its f
 accuracy; solved: test accuracy of at least .95.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from benchmarks.baselines.straight_through import Setting
+from qanneal_opt.demo import contenders
+from qanneal_opt.demo.baselines.straight_through import Setting
 from benchmarks.tasks import digits_binary
 
 NAME = "digits_smooth"
@@ -35,6 +36,4 @@ def tune() -> Iterator[dict[str, Any]]:
     return digits_binary.tuning_rows(grid, lambda row: -row["metric"], straight_through)
 
 
-CONTENDERS: dict[str, Callable[[int], dict[str, Any]]] = {
-    "straight_through": lambda seed: straight_through(seed, SETTING),
-}
+CONTENDERS = contenders.TASKS[NAME]

@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.baselines.binary_perceptron import Setting
 from benchmarks.tasks import perceptron
+from qanneal_opt.demo.contenders import TASKS
 
 NAME = "perceptron_07"
 BASELINE = perceptron.BASELINE
 METRIC = perceptron.METRIC
 TUNING_SEEDS = perceptron.TUNING_SEEDS
 LOAD = 0.7
-SETTING = Setting(lr=0.1, batch=16, margin=0.2, squared=True, adaptive=False, epochs=400)
 
 
 def tune() -> Iterator[dict[str, Any]]:
@@ -19,4 +18,4 @@ def tune() -> Iterator[dict[str, Any]]:
     return perceptron.tuning_rows(LOAD)
 
 
-CONTENDERS = perceptron.contenders(LOAD, SETTING)
+CONTENDERS = TASKS[NAME]

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baselines.l1_mlp import Setting as L1Setting
-from benchmarks.baselines.l1_mlp import train
+from benchmarks.l1_mlp import Setting as L1Setting
+from benchmarks.l1_mlp import train
 from benchmarks.row_search import RowSearch, Setting, Solve, greedy
 from benchmarks.tuning import Round, search
 from qanneal_opt import samplers
@@ -34,7 +34,7 @@ INPUTS, ORDER, SAMPLES, TESTS = 40, 3, 300, 2000
 ENOUGH = 0.99
 CAP, BASELINE_CAP = 500, 2400  # ge
 SETTING = Setting(depth=2)
-L1_SETTING = L1Setting("tanh", 64, lr=3e-2, l1=3e-4, batch=100)
+L1_SETTING = L1Setting("tanh", 64, lr=0.1, l1=3e-4, weight_decay=0.3, batch=30)
 
 
 def parity(seed: int, samples: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ loss, metric, solved, ge and contenders as in `sparse_parity`.
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.baselines.l1_mlp import Setting
+from benchmarks.l1_mlp import Setting
 from benchmarks.tasks import sparse_parity
 
 NAME = "sparse_parity_100"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 
@@ -54,3 +55,11 @@ def random_patterns(seed: int, size: int, load: float) -> tuple[NDArray[np.float
     rng = np.random.default_rng((seed, size, count))
     signs = 2.0 * rng.integers(0, 2, (count, size + 1)) - 1.0
     return signs[:, :-1].astype(np.float32), signs[:, -1].astype(np.float32)
+
+
+def permutations(rng: Generator, passes: int, count: int) -> NDArray[np.int32]:
+    """Orders of `count` samples for so many passes, `(passes, count)`.
+
+    They are drawn outside the kernels, where numba would need eight seconds to compile the same.
+    """
+    return np.array([rng.permutation(count) for _ in range(passes)], np.int32).reshape(passes, count)

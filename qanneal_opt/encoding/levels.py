@@ -323,7 +323,9 @@ class EncodedLevels(Encoded):
     def _nearest(self, weights: Tensor, scale: Tensor) -> Tensor:
         ratio = weights / scale
         if len(self._between) > 4:
-            return torch.bucketize(ratio.contiguous(), self._between, right=True, out_int32=True).to(torch.uint8)
+            return torch.bucketize(ratio.contiguous(), self._between, right=True, out_int32=True).to(
+                torch.uint8
+            )
         codes = torch.zeros_like(ratio, dtype=torch.uint8)
         for between in self._between:
             codes += ratio >= between

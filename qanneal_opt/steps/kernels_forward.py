@@ -165,6 +165,15 @@ def block_loss(net: Any, rows: Row) -> Any:
 
 
 @compiled
+def loss_of_outputs(net: Any) -> float:
+    """Give J from the outputs that stand in the data, with a fresh softmax."""
+    result = 0.0
+    for block in range(net.blocks):
+        result += block_loss(net, block_rows(net, block))
+    return result
+
+
+@compiled
 def layer_forward(net: Any, layer: Any, rows: Row, kept: Row, reuse: bool) -> None:
     """Fill a layer's z and h; a layer with a scale keeps L h, or finds it there when ``reuse`` is set."""
     n, theta, outputs = net.length, floats(net.theta), layer.outputs

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels_change import change_of_loss, commit
-from .kernels_forward import block_rows, nth_layer, synchronize
+from .kernels_forward import block_rows, loss_of_outputs, nth_layer, synchronize
 from .kernels_propagate import nth_change, propagate
 from .net import CROSS_ENTROPY, MSE
 from .rows import ONE, TWO, ZERO, at, entry, fill, floats, ints, net_of, scalar
@@ -75,7 +75,7 @@ def run(
             drifted += 1
             if drifted == DRIFT:
                 value, drifted = synchronize(address), 0
-    return value
+    return loss_of_outputs(net) if drifted > 0 else value
 
 
 @entry
@@ -142,7 +142,7 @@ def sweep(
     Weight k stands in ``changes``, belongs to ``owner[k]`` and is ``levels[owner, code] * scale[k]``.
     """
     net, counter, best_value = net_of(address), seed, value
-    proposed, accepted, drifted = 0, 0, 0
+    proposed, accepted, drifted, at_best = 0, 0, 0, True
     order = np.empty(codes.size, np.int64)
     for k in range(codes.size):
         order[k] = k
@@ -170,10 +170,13 @@ def sweep(
                 codes[w] = target
                 accepted += 1
                 drifted += 1
-        if drifted >= DRIFT or (drifted > 0 and t == temperatures.size - 1):
+                at_best = False
+        if drifted >= DRIFT:
             value, drifted = synchronize(address), 0
+        elif not at_best:
+            value = loss_of_outputs(net)
         if value < best_value:
-            best_value = value
+            best_value, at_best = value, True
             for k in range(codes.size):
                 best[k] = codes[k]
     return value, best_value, proposed, accepted

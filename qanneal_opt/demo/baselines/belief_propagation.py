@@ -16,8 +16,8 @@ import math
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.baselines.binary_mlp import Array
-from benchmarks.baselines.compiled import compiled
+from qanneal_opt.demo.baselines.binary_mlp import Array
+from qanneal_opt.demo.baselines.compiled import compiled
 
 
 @compiled

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.binary_mlp import Array, adam
-from benchmarks.baselines.compiled import compiled
-from benchmarks.data import permutations
+from qanneal_opt.demo.baselines.binary_mlp import Array, adam
+from qanneal_opt.demo.baselines.compiled import compiled
+from qanneal_opt.demo.data import permutations
 
 # Seconds of one core, fitted to measured runs: an epoch of P patterns of N weights in steps of `batch`.
 PRODUCT = 1.0e-10  # one multiplication by a pattern

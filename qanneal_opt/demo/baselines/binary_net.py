@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.baselines.binary_mlp import Array, Layers, adam, backward, cross_entropy, forward, rescale
-from benchmarks.baselines.compiled import compiled
+from qanneal_opt.demo.baselines.binary_mlp import Array, Layers, adam, backward, cross_entropy, forward, rescale
+from qanneal_opt.demo.baselines.compiled import compiled
 
 REFIT_STEPS = 150
 

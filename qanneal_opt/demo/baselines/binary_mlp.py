@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.compiled import compiled
+from qanneal_opt.demo.baselines.compiled import compiled
 
 Array: TypeAlias = NDArray[np.float32]
 Layers: TypeAlias = tuple[Array, ...]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from benchmarks.baselines.binary_mlp import (
+from qanneal_opt.demo.baselines.binary_mlp import (
     Array,
     Layers,
     adam,
@@ -24,9 +24,9 @@ from benchmarks.baselines.binary_mlp import (
     forward,
     through_scale,
 )
-from benchmarks.baselines.binary_net import REFIT_STEPS, BinaryNet, buffers, refit, zeros
-from benchmarks.baselines.compiled import compiled
-from benchmarks.data import Split, permutations
+from qanneal_opt.demo.baselines.binary_net import REFIT_STEPS, BinaryNet, buffers, refit, zeros
+from qanneal_opt.demo.baselines.compiled import compiled
+from qanneal_opt.demo.data import Split, permutations
 
 # Seconds of one core, fitted to measured runs within 10%: a step costs
 # STEP + batch * (SAMPLE + PRODUCT * weights), a refit step REFIT for each sample of the training set.
