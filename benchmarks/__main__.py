@@ -35,18 +35,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, metavar="FILE", help="write the JSON lines to a file as well")
     tune = commands.add_parser("tune", help="repeat the choice of a baseline's setting on tuning seeds")
     tune.add_argument("task")
-    tune.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: benchmarks/results/tuning_TASK.jsonl"
-    )
+    tune.add_argument("--output", type=Path, metavar="FILE", help="default: benchmarks/results/tuning_TASK.jsonl")
     everything = commands.add_parser("all", help="every task with all its contenders, to benchmarks/results")
     everything.add_argument("tasks", nargs="*", metavar="TASK")
     everything.add_argument("--seeds", default="0:20", metavar="START:STOP")
     table = commands.add_parser("report", help="tables of result files; without files, also into the README")
     table.add_argument("files", nargs="*", type=Path, metavar="FILE")
     table.add_argument("--readme", type=Path, default=harness.ROOT / "README.md")
-    table.add_argument(
-        "--check", action="store_true", help="fail if the README's table is not the present one"
-    )
+    table.add_argument("--check", action="store_true", help="fail if the README's table is not the present one")
     compare = commands.add_parser("compare", help="two result files, paired by task, contender and seed")
     compare.add_argument("before", type=Path, metavar="FILE_A")
     compare.add_argument("after", type=Path, metavar="FILE_B")
@@ -59,9 +55,7 @@ def _line(record: dict[str, Any]) -> str:
     return f"{record['task']} {record['contender']} seed {record['seed']}: {cells}"
 
 
-def _run(
-    task: harness.Task, names: Sequence[str], seeds: Sequence[int], json_out: bool, output: Path | None
-) -> None:
+def _run(task: harness.Task, names: Sequence[str], seeds: Sequence[int], json_out: bool, output: Path | None) -> None:
     lines: list[str] = []
     for record in harness.run(task, names, seeds):
         lines.append(json.dumps(record))
@@ -93,9 +87,7 @@ def _tune(task: harness.Task, output: Path | None) -> None:
 
 
 def _report(files: Sequence[Path], readme: Path, check: bool) -> int:
-    present = [
-        path for path in sorted(harness.RESULTS.glob("*.jsonl")) if not path.name.startswith("tuning_")
-    ]
+    present = [path for path in sorted(harness.RESULTS.glob("*.jsonl")) if not path.name.startswith("tuning_")]
     table = report.tables(report.read(files or present))
     if not check:
         print(table)

@@ -49,9 +49,7 @@ class Task:
         if missing:
             raise BadInput(f"Invalid task module: {module.__name__}: it lacks {', '.join(missing)}")
         if module.BASELINE not in module.CONTENDERS:
-            raise BadInput(
-                f"Invalid BASELINE: {module.BASELINE!r} in {module.__name__} is none of its contenders"
-            )
+            raise BadInput(f"Invalid BASELINE: {module.BASELINE!r} in {module.__name__} is none of its contenders")
         return cls(
             module.NAME,
             module.BASELINE,
@@ -65,9 +63,7 @@ class Task:
 
 def task_names(package: str = "benchmarks.tasks") -> list[str]:
     """The modules of a package of tasks; nothing is imported but the package."""
-    return sorted(
-        info.name for info in iter_modules(import_module(package).__path__) if not info.name.startswith("_")
-    )
+    return sorted(info.name for info in iter_modules(import_module(package).__path__) if not info.name.startswith("_"))
 
 
 def load(name: str, package: str = "benchmarks.tasks") -> Task:

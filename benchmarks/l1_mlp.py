@@ -60,9 +60,7 @@ def train(
     return model, cap
 
 
-def _start(
-    n: int, setting: Setting, generator: torch.Generator
-) -> tuple[nn.Sequential, Tensor, torch.optim.Optimizer]:
+def _start(n: int, setting: Setting, generator: torch.Generator) -> tuple[nn.Sequential, Tensor, torch.optim.Optimizer]:
     """A seeded network, its first layer's weights and its optimizer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31 - 1, (), generator=generator)))

@@ -26,9 +26,7 @@ class RandomState:
     True
     """
 
-    def __init__(
-        self, *, devices: Iterable[torch.device] = (), generators: Iterable[torch.Generator] = ()
-    ) -> None:
+    def __init__(self, *, devices: Iterable[torch.device] = (), generators: Iterable[torch.Generator] = ()) -> None:
         self._torch = torch.get_rng_state()
         self._cuda = [(device, torch.cuda.get_rng_state(device)) for device in devices]
         self._numpy, self._python = np.random.get_state(), random.getstate()

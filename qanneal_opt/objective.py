@@ -188,15 +188,11 @@ class Objective:
         if isinstance(data, DataLoader):
             if self.weights is not None or self.batch_size is not None:
                 name = "weights" if self.weights is not None else "batch_size"
-                raise ValueError(
-                    f"Invalid {name}: a DataLoader has its own; give an (inputs, targets) pair for it"
-                )
+                raise ValueError(f"Invalid {name}: a DataLoader has its own; give an (inputs, targets) pair for it")
             return
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             given = type(data).__name__
-            raise TypeError(
-                f"Invalid data: {given}; an (inputs, targets) pair, a DataLoader or a callable is needed"
-            )
+            raise TypeError(f"Invalid data: {given}; an (inputs, targets) pair, a DataLoader or a callable is needed")
         lengths = {_length(leaf) for part in data for leaf in _leaves(part) or [part]}
         if self.weights is not None:
             lengths.add(len(self.weights))
@@ -227,9 +223,7 @@ class Objective:
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         lengths = {_length(leaf) for leaf in tensors}
         if len(lengths) != 1:
-            raise ValueError(
-                f"Invalid outputs: lengths {sorted(lengths)}; weights need one a sample, as targets have"
-            )
+            raise ValueError(f"Invalid outputs: lengths {sorted(lengths)}; weights need one a sample, as targets have")
 
         def one(*parts: Tensor) -> Tensor:
             singles = (part.unsqueeze(0) for part in parts)

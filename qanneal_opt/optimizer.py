@@ -19,7 +19,6 @@ from qanneal_opt import checkpoint
 from qanneal_opt.encoding.base import Encoded
 from qanneal_opt.encoding.levels import EncodedLevels, Levels
 from qanneal_opt.objective import Objective
-from qanneal_opt.refit import Adam
 from qanneal_opt.schedule import Every, Schedule, Span
 from qanneal_opt.telemetry import AnnealRecord, add_up, summarize
 from qanneal_opt.view import Best, Fallback, Step, View, train_scales
@@ -227,9 +226,13 @@ class AnnealingOptimizer(Optimizer):
         checkpoint.load(self, self._loading)
 
     def _link(self) -> None:
-        self.param_groups, self.state, self.defaults = self._base.param_groups, self._base.state, self._base.defaults
+        self.param_groups, self.state, self.defaults = (
+            self._base.param_groups,
+            self._base.state,
+            self._base.defaults,
+        )
         # Hooks run once, around our step: the base's is called without the wrapper that torch put around it.
-        step = type(self._base).step
+        step: Any = type(self._base).step
         self._unhooked = step.__wrapped__ if getattr(step, "hooked", False) else step
 
     @property
@@ -249,7 +252,9 @@ class AnnealingOptimizer(Optimizer):
         if not hasattr(encoding, "attach") or isinstance(encoding, type):
             raise TypeError(f"Invalid encoding: {encoding!r}; Levels(...), Mask(...) or Window(...) is needed")
         if isinstance(encoding, Levels) and _needs_closure(self._base):
-            raise ValueError(f"Invalid base: {type(self._base).__name__} needs a closure; Levels groups cannot give it one")
+            raise ValueError(
+                f"Invalid base: {type(self._base).__name__} needs a closure; Levels groups cannot give it one"
+            )
         attached: list[Encoded] = []
         for param in dict.fromkeys(group["params"]):
             attached.append(encoding.attach(param, len(self._encoded) + len(attached)))
@@ -352,7 +357,7 @@ class AnnealingOptimizer(Optimizer):
         generator = torch.Generator().manual_seed(seed)
         try:
             with objective.frozen():
-                record = step(view, objective, generator)
+                record: AnnealRecord = step(view, objective, generator)
         except Fallback as reason:
             record = AnnealRecord(memory["anneal_step"], step.name, fallback=str(reason))
         except BaseException:

@@ -94,9 +94,7 @@ class Qubo:
             given = f"shape {_shape(quadratic)} with linear of shape {_shape(linear)}"
             raise ValueError(f"Invalid quadratic: {given}; must be {valid}")
         if quadratic.device != linear.device:
-            raise ValueError(
-                f"Invalid quadratic: on {quadratic.device}; must be on {linear.device}, as linear"
-            )
+            raise ValueError(f"Invalid quadratic: on {quadratic.device}; must be on {linear.device}, as linear")
         quadratic = _symmetric(quadratic, "quadratic")
         diagonal = quadratic.diagonal(dim1=-2, dim2=-1)
         if bool(diagonal.any()):

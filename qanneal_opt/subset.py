@@ -52,9 +52,7 @@ class Subset:
             shapes = f"{tuple(owner.shape)} and {tuple(index.shape)}"
             raise ValueError(f"Invalid index: owner and index have shapes {shapes}; both must be (n,)")
         if len(owner) and not 0 <= int(owner.min()) <= int(owner.max()) < len(params):
-            raise ValueError(
-                f"Invalid owner: {int(owner.min())} to {int(owner.max())}; must be < {len(params)}"
-            )
+            raise ValueError(f"Invalid owner: {int(owner.min())} to {int(owner.max())}; must be < {len(params)}")
         ranks = [(owner == k).nonzero().flatten() for k in range(len(params))]
         parts = tuple((rank, index[rank]) for rank in ranks)
         for param, (_, places) in zip(params, parts, strict=True):

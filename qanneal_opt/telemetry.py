@@ -82,9 +82,7 @@ def summarize(totals: Mapping[str, Any], last: AnnealRecord | None) -> str:
         ("seconds", "{:.2f} (model {:.2f}, sample {:.2f}, judge {:.2f})".format(sum(phases), *phases)),
     ]
     if last is not None:
-        rows.append(
-            ("last objective", f"{last.loss_after:.4g}" if last.loss_after is not None else "not finite")
-        )
+        rows.append(("last objective", f"{last.loss_after:.4g}" if last.loss_after is not None else "not finite"))
         rows.append(("strategy, sampler", f"{last.strategy}, {last.sampler or 'none'}"))
         if last.fallback:
             rows.append(("last fallback", last.fallback))

@@ -14,9 +14,9 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import harness, report
+from benchmarks.tuning import Round, search
 from qanneal_opt.demo.baselines import belief_propagation, binary_mlp, binary_perceptron, straight_through
 from qanneal_opt.demo.data import digits, random_patterns
-from benchmarks.tuning import Round, search
 
 CALLS: list[tuple[str, int]] = []
 
@@ -90,9 +90,7 @@ def test_contenders_warm_up_on_a_tuning_seed_then_take_turns(dummy):
 
 def test_runs_use_one_thread_and_give_the_others_back(dummy):
     seen = []
-    dummy.contenders["plain"] = lambda seed: (
-        seen.append(torch.get_num_threads()) or _contender("plain", 1.0)(seed)
-    )
+    dummy.contenders["plain"] = lambda seed: seen.append(torch.get_num_threads()) or _contender("plain", 1.0)(seed)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -157,12 +155,7 @@ def test_run_report_and_compare_from_the_command(dummy, tmp_path: Path, monkeypa
     assert command.main(["report", "--readme", str(readme)]) == 0
     assert command.main(["report", "--check", "--readme", str(readme)]) == 0
     text = readme.read_text()
-    assert (
-        text.startswith("before\n")
-        and text.endswith("\nafter\n")
-        and "| ours |" in text
-        and "old" not in text
-    )
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "| ours |" in text and "old" not in text
     capsys.readouterr()
     assert command.main(["compare", str(file), str(file)]) == 0
     assert "| dummy | ours | loss | 3 | 2 ± 2.48 | 2 ± 2.48 | 1 | 1 | 1 |" in capsys.readouterr().out
@@ -226,9 +219,7 @@ def test_data_depend_on_the_seed_alone_and_test_rows_are_unseen():
     assert not np.array_equal(first.train_targets, other.train_targets)
     assert len(first.train_inputs) + len(first.test_inputs) == 1797
     train = {row.tobytes() for row in first.train_inputs}
-    assert len(train) == len(
-        first.train_inputs
-    )  # no image is there twice, so this comparison sees an overlap
+    assert len(train) == len(first.train_inputs)  # no image is there twice, so this comparison sees an overlap
     assert not train & {row.tobytes() for row in first.test_inputs}
     assert np.isfinite(first.train_inputs).all() and np.abs(first.train_inputs.mean(0)).max() < 1e-5
     assert set(np.round(first.train_inputs.std(0), 3)) == {0.0, 1.0}
@@ -257,8 +248,7 @@ def test_straight_through_gradients_are_those_of_torch(chain):
 
     hidden = torch.from_numpy(inputs)
     leaves = [
-        (torch.from_numpy(v).requires_grad_(), torch.from_numpy(b).requires_grad_())
-        for v, b in zip(latents, biases)
+        (torch.from_numpy(v).requires_grad_(), torch.from_numpy(b).requires_grad_()) for v, b in zip(latents, biases)
     ]
     for layer, (latent, bias) in enumerate(leaves):
         scale = latent.abs().mean(1, keepdim=True)

@@ -539,5 +539,10 @@ def test_a_steps_own_state_is_saved(tmp_path):
         train(model, optimizer, 3)
         again = Idle()
         folder = tmp_path / str(id(way))
-        way(model, optimizer, folder, lambda new, again=again: make(new, annealing=again, schedule=qa.Every(1)))
+        way(
+            model,
+            optimizer,
+            folder,
+            lambda new, again=again: make(new, annealing=again, schedule=qa.Every(1)),
+        )
         assert again.draws == step.draws and len(again.draws) == 3

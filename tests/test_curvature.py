@@ -93,9 +93,7 @@ def some(model, n=13):
 def test_against_the_dense_matrices(loss, chunk):
     model = mlp()
     objective, subset = Objective(model, loss, data()[loss]), some(model)
-    torch.testing.assert_close(
-        hessian(objective, subset, chunk=chunk), dense_hessian(objective, subset), **CLOSE
-    )
+    torch.testing.assert_close(hessian(objective, subset, chunk=chunk), dense_hessian(objective, subset), **CLOSE)
     torch.testing.assert_close(ggn(objective, subset, chunk=chunk), dense_ggn(objective, subset), **CLOSE)
     _, value, flat = whole(objective)
     slope = torch.func.grad(value)(flat)[places(objective, subset)]
@@ -237,9 +235,7 @@ def test_conv_and_attention_leave_no_trace(build):
             torch.testing.assert_close(matrix, dense(objective, subset), **CLOSE)
 
 
-@pytest.mark.parametrize(
-    "build, shape", [(mlp, (5,)), (conv_net, (1, 4, 4)), (lambda: Attention().double(), (16,))]
-)
+@pytest.mark.parametrize("build, shape", [(mlp, (5,)), (conv_net, (1, 4, 4)), (lambda: Attention().double(), (16,))])
 @pytest.mark.parametrize("name", ["ggn", "hessian"])
 def test_ordinary_models_go_the_fast_way(monkeypatch, build, shape, name):
     def refuse(*args):
@@ -263,9 +259,7 @@ def test_bad_input(matrix):
         matrix(objective, Subset.of([(torch.zeros(2), [0])]))
     assert matrix(objective, Subset.of([(model[0].weight, [])])).shape == (0, 0)
     infinite = Objective(model, lambda z, y: (z - y).square().mean() * torch.inf, pair)
-    with pytest.raises(
-        ValueError, match=rf"Invalid {'GGN' if matrix is ggn else 'Hessian'}: .* must be finite"
-    ):
+    with pytest.raises(ValueError, match=rf"Invalid {'GGN' if matrix is ggn else 'Hessian'}: .* must be finite"):
         matrix(infinite, some(model))
 
 
@@ -284,9 +278,7 @@ def test_ggn_needs_one_tensor_and_the_hessian_does_not():
 
     model, pair = Pair(), data()[functional.cross_entropy]
     plain = Objective(model.inner, functional.cross_entropy, pair)
-    torch.testing.assert_close(
-        hessian(Objective(model, loss, pair), some(model)), hessian(plain, some(model)), **CLOSE
-    )
+    torch.testing.assert_close(hessian(Objective(model, loss, pair), some(model)), hessian(plain, some(model)), **CLOSE)
     with pytest.raises(TypeError, match="Invalid outputs: dict"):
         ggn(Objective(model, loss, pair), some(model))
 
@@ -368,9 +360,7 @@ def test_row_model_cuts_by_the_standard_error_over_samples():
         samples = torch.stack([matrix(one, subset) for one in each])
         mean, error = samples.mean(0), samples.std(0) / 40**0.5
         expected = mean.sign() * (mean.abs() - 1.5 * error).clamp(min=0)
-        torch.testing.assert_close(
-            getattr(row_model(objective, model[0], 1, threshold=1.5), name), expected, **CLOSE
-        )
+        torch.testing.assert_close(getattr(row_model(objective, model[0], 1, threshold=1.5), name), expected, **CLOSE)
         assert 0 < (expected != 0).sum() < expected.numel()
 
 

@@ -426,9 +426,7 @@ def test_a_mask_proposes_the_best_swaps(param, density, seed, count, limited):
     state = Mask(density).attach(param, 1)
     state.begin()
     gradient = torch.randn(param.shape, generator=generator(seed), dtype=torch.float64).to(param.dtype)
-    allowed = (
-        torch.rand(param.shape, generator=generator(seed)) < 0.6 if limited else torch.ones_like(state.mask)
-    )
+    allowed = torch.rand(param.shape, generator=generator(seed)) < 0.6 if limited else torch.ones_like(state.mask)
     moves, scores = state.propose(gradient, count, 0.0, generator(), allowed)
     change = torch.where(state.mask, -param.detach(), state.aside).double() * gradient.double()
     out = sorted(change[state.mask & allowed].tolist())
@@ -512,11 +510,7 @@ def test_qubo_energies_of_a_window_are_the_models(size, radius, seed):
 def test_a_window_proposes_legal_displacements(param, width, radius, seed, count, limited):
     state = Window(width, radius).attach(param, 0)
     gradient = torch.randn(param.shape, generator=generator(seed), dtype=torch.float64).to(param.dtype)
-    allowed = (
-        torch.rand(param.shape, generator=generator(seed)) < 0.5
-        if limited
-        else torch.ones(param.shape).bool()
-    )
+    allowed = torch.rand(param.shape, generator=generator(seed)) < 0.5 if limited else torch.ones(param.shape).bool()
     moves, scores = state.propose(gradient, count, 0.0, generator(), allowed)
     legal = torch.tensor(state.window.displacements, dtype=param.dtype)
     assert bool(torch.isin(moves.displacement, legal).all()) and bool(allowed.flatten()[moves.index].all())
@@ -557,9 +551,7 @@ def random_moves(sizes, seed=0):
     c = sum(sizes)
     start = torch.tensor([0, *itertools.accumulate(sizes)])
     owner, index = torch.randint(3, (c,), generator=g), torch.randperm(50, generator=g)[:c]
-    return Moves(
-        owner, index, torch.randn(c, generator=g), torch.randn(c, generator=g), torch.arange(c), start
-    )
+    return Moves(owner, index, torch.randn(c, generator=g), torch.randn(c, generator=g), torch.arange(c), start)
 
 
 def listed(moves):

@@ -68,9 +68,7 @@ def test_plain_metropolis_on_sampled_candidates_does_not():
     P = transitions(f, None, draw, 0.7)
     assert float((pi @ P - pi).abs().sum()) > 0.1  # it counts the surrogate twice
     flat = torch.full((32,), 1 / 32, dtype=torch.float64)
-    torch.testing.assert_close(
-        pi @ transitions(f, None, flat, 0.7), pi, rtol=0, atol=1e-10
-    )  # right where E = 0
+    torch.testing.assert_close(pi @ transitions(f, None, flat, 0.7), pi, rtol=0, atol=1e-10)  # right where E = 0
 
 
 def test_a_wrong_temperature_of_the_sampler_shows():
@@ -103,9 +101,7 @@ def test_a_chain_remembers_where_it_is():
     # From 0 it goes to 5 (u = 0); from there anything lower is taken whatever u; 4.0 in the end.
     assert metropolis([5.0, 4.0], None, loss=0.0, temperature=1.0, uniforms=[0.0, 0.999]) == 1
     # Residuals: the second candidate is compared with the first, not with the start.
-    residual = metropolis(
-        [1.0, 1.5], [0.0, 2.0], loss=0.0, energy=-1.0, temperature=0.1, uniforms=[0.999, 0.999]
-    )
+    residual = metropolis([1.0, 1.5], [0.0, 2.0], loss=0.0, energy=-1.0, temperature=0.1, uniforms=[0.999, 0.999])
     assert residual == 1
 
 

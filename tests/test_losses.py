@@ -15,9 +15,7 @@ from qanneal_opt.losses import Hinge, LossSpec, describe, hinge, smoothed
 finite = st.floats(-10, 10)
 
 
-@given(
-    st.lists(st.tuples(finite, st.sampled_from([-1, 1])), min_size=1, max_size=8), finite, st.floats(0.1, 9)
-)
+@given(st.lists(st.tuples(finite, st.sampled_from([-1, 1])), min_size=1, max_size=8), finite, st.floats(0.1, 9))
 def test_the_hinge_is_what_it_says(pairs, margin, scale):
     outputs = torch.tensor([o for o, _ in pairs], dtype=torch.float64)
     labels = torch.tensor([y for _, y in pairs])

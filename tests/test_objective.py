@@ -105,9 +105,7 @@ def test_the_present_weights_count():
 def test_the_gradient_is_autograds(case, batch_size, weights):
     model = case.make()
     params = list(model.parameters())
-    value, grads = Objective(model, case.loss, case.data, batch_size=batch_size, weights=weights).gradient(
-        params
-    )
+    value, grads = Objective(model, case.loss, case.data, batch_size=batch_size, weights=weights).gradient(params)
     twin = copy.deepcopy(model).eval()
     inputs, targets = case.data
     losses = []
@@ -165,9 +163,7 @@ def test_gradients_that_share_memory_are_told_apart(kind, expected, batch_size):
 def test_gradients_lie_in_memory_as_their_parameters_do():
     conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     model = nn.Sequential(conv, nn.Flatten(), Sum())
-    objective = Objective(
-        model, lambda o, y: (o.sum(1) - y).square().mean(), (torch.randn(5, 3, 4, 4), torch.ones(5))
-    )
+    objective = Objective(model, lambda o, y: (o.sum(1) - y).square().mean(), (torch.randn(5, 3, 4, 4), torch.ones(5)))
     params = list(model.parameters())
     for grad, param in zip(objective.gradient(params)[1], params):
         assert grad.stride() == param.stride()
@@ -339,9 +335,7 @@ def test_looking_leaves_no_trace(kind, look, fail):
 
 def test_an_exception_leaves_nothing_for_later():
     """Nothing is put back when the traceback, and the generators that hang on it, are let go of."""
-    objective = Objective(
-        Meddler(fail=True).double(), functional.cross_entropy, DataLoader(Noisy(), 3, shuffle=True)
-    )
+    objective = Objective(Meddler(fail=True).double(), functional.cross_entropy, DataLoader(Noisy(), 3, shuffle=True))
     try:
         objective()
     except ArithmeticError as error:
@@ -493,14 +487,10 @@ def test_losses_that_are_none(loss, error, message, weights):
 
 
 def test_weights_need_one_output_a_sample():
-    objective = Objective(
-        ENTROPY.make(), lambda o, y: o.mean(), (torch.randn(N, 2, 4).double(), torch.ones(N))
-    )
+    objective = Objective(ENTROPY.make(), lambda o, y: o.mean(), (torch.randn(N, 2, 4).double(), torch.ones(N)))
     objective()
     flat = nn.Sequential(ENTROPY.make(), nn.Flatten(0, 1))
-    objective = Objective(
-        flat, lambda o, y: o.mean(), (torch.randn(N, 2, 4).double(), torch.ones(N)), weights=WEIGHTS
-    )
+    objective = Objective(flat, lambda o, y: o.mean(), (torch.randn(N, 2, 4).double(), torch.ones(N)), weights=WEIGHTS)
     with pytest.raises(ValueError, match=r"Invalid outputs: lengths \[11, 22\]"):
         objective()
 

@@ -98,9 +98,7 @@ def test_a_batch_is_its_problems(name, shared):
     seat = samplers.resolve(name)
     reads = seat.sample_arrays(qubo, num_reads=5, seed=4)
     assert reads.bits.shape == (3, 5, 6)
-    assert torch.equal(
-        reads.energies, torch.stack([qubo.problem(i).energies(reads.bits[i]) for i in range(3)])
-    )
+    assert torch.equal(reads.energies, torch.stack([qubo.problem(i).energies(reads.bits[i]) for i in range(3)]))
     for i in range(3):
         assert reads.energies[i, 0].item() == pytest.approx(all_energies(qubo.problem(i)).min())
     assert torch.equal(reads.bits[0], seat.sample_arrays(qubo.problem(0), num_reads=5, seed=4).bits)
@@ -192,9 +190,7 @@ def test_draws_are_as_near_to_the_boltzmann_distribution_as_exact_ones(name, rea
     weights = np.exp((energies.min() - energies) / temperature)
     probabilities = weights / weights.sum()
     rng = np.random.default_rng(0)
-    ideal = [
-        np.abs(rng.multinomial(reads, probabilities) / reads - probabilities).sum() / 2 for _ in range(200)
-    ]
+    ideal = [np.abs(rng.multinomial(reads, probabilities) / reads - probabilities).sum() / 2 for _ in range(200)]
     drawn = samplers.resolve(name).sample_arrays(qubo, num_reads=reads, seed=5, temperature=temperature)
     assert drawn.info["temperature"] == temperature
     assert variation(drawn.bits, probabilities) <= 1.05 * max(ideal)
@@ -239,9 +235,7 @@ def test_any_dimod_sampler_can_take_a_seat():
 def test_labels_in_any_order_spins_and_occurrences_are_understood():
     qubo = problem(3)
     plain = samplers.resolve(answering([[1, 0, 0], [0, 1, 1]])).sample_arrays(qubo, num_reads=2)
-    turned = samplers.resolve(answering([[0, 1, 0], [1, 0, 1]], labels=[2, 0, 1])).sample_arrays(
-        qubo, num_reads=2
-    )
+    turned = samplers.resolve(answering([[0, 1, 0], [1, 0, 1]], labels=[2, 0, 1])).sample_arrays(qubo, num_reads=2)
     spins = answering([[1, -1, -1], [-1, 1, 1]], vartype="SPIN")
     assert torch.equal(plain.bits, turned.bits)
     assert torch.equal(plain.bits, samplers.resolve(spins).sample_arrays(qubo, num_reads=2).bits)
@@ -410,9 +404,7 @@ def test_a_batch_answered_in_part_is_named():
 
 
 def test_unknown_names_and_wrong_types():
-    with pytest.raises(
-        ValueError, match="Invalid sampler: 'foo'; known: annealer, tabu, greedy, exact, dwave-sa"
-    ):
+    with pytest.raises(ValueError, match="Invalid sampler: 'foo'; known: annealer, tabu, greedy, exact, dwave-sa"):
         samplers.resolve("foo")
     for wrong in (None, 3, dimod.ExactSolver, Foreign, object()):
         with pytest.raises(TypeError, match=r"Invalid sampler: .*must be a name"):
@@ -442,9 +434,7 @@ def test_entry_points_are_names(monkeypatch, value):
     assert "mine" in str(samplers.available())
 
 
-@pytest.mark.parametrize(
-    ("value", "words"), [(3, "no sampler but 3"), (lambda: 4, "but 4"), (lambda: 1 / 0, "zero")]
-)
+@pytest.mark.parametrize(("value", "words"), [(3, "no sampler but 3"), (lambda: 4, "but 4"), (lambda: 1 / 0, "zero")])
 def test_entry_points_that_fail_are_named(monkeypatch, value, words):
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry(value)])
     with pytest.raises(SamplerError, match=f"'mine' .mine:thing. .*{words}"):

@@ -174,9 +174,7 @@ def test_a_record_goes_straight_to_json():
 
 def test_totals_add_up():
     totals = {}
-    add_up(
-        totals, record(loss_before=2.0, loss_after=1.5, seconds={"model": 0.1, "sample": 0.0, "judge": 0.2})
-    )
+    add_up(totals, record(loss_before=2.0, loss_after=1.5, seconds={"model": 0.1, "sample": 0.0, "judge": 0.2}))
     add_up(totals, record(loss_before=1.5, loss_after=1.75, seconds={"judge": 0.2}))
     add_up(totals, AnnealRecord(step=9, strategy="direct", loss_before=1.0, fallback="not finite"))
     assert totals.keys() == {f"anneal_{name}" for name in TOTALS}

@@ -209,9 +209,7 @@ def test_factors(name, exact):
         if exact:
             changes.append(reference.outputs(*after) - outputs)
         else:
-            changes.append(
-                torch.func.jvp(reference.outputs, now, tuple(a - b for a, b in zip(after, now)))[1]
-            )
+            changes.append(torch.func.jvp(reference.outputs, now, tuple(a - b for a, b in zip(after, now)))[1])
     each = torch.vmap(torch.func.hessian(lambda o, y, w: w * data[1](o[None], y[None])))
     w = reference.weights.double() / reference.weights.double().sum()
     curvature = each(outputs.detach(), reference.targets, w)  # (N, C, C)
@@ -443,9 +441,7 @@ def test_data_that_is_refused(loss, inputs, targets, weights):
 def test_what_stands_around_the_layers():
     torch.manual_seed(0)
     inner = nn.Sequential(nn.Linear(12, 5), nn.Dropout(0.5), nn.ReLU(inplace=True))
-    model = nn.Sequential(
-        nn.ReLU(inplace=True), nn.Flatten(), inner, nn.Identity(), nn.Linear(5, 1), nn.Flatten(0)
-    )
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), inner, nn.Identity(), nn.Linear(5, 1), nn.Flatten(0))
     inputs, targets = torch.randn(9, 3, 4), torch.randn(9)
     given = inputs.clone()
     stack = Stack(model, functional.mse_loss, inputs, targets)

@@ -155,9 +155,7 @@ def test_our_encodings_pass(encoding, dtype):
         before = param.clone()
         assert_encoding(encoding, param)
         assert torch.equal(param, before)
-    assert_encoding(
-        encoding, torch.randn(3, 2, 4, 4, generator=g).to(dtype, memory_format=torch.channels_last)
-    )
+    assert_encoding(encoding, torch.randn(3, 2, 4, 4, generator=g).to(dtype, memory_format=torch.channels_last))
 
 
 TERNARY = qa.Levels.ternary()
@@ -190,9 +188,7 @@ qa_moves = type(qa.Levels.binary().attach(torch.ones(1), 0).sweep(torch.Generato
 
 
 def changed(moves, **columns):
-    return dataclasses.replace(
-        moves, **{name: change(getattr(moves, name)) for name, change in columns.items()}
-    )
+    return dataclasses.replace(moves, **{name: change(getattr(moves, name)) for name, change in columns.items()})
 
 
 def global_noise(self, propose, gradient, *rest):
@@ -226,9 +222,7 @@ BROKEN = {
     "displacements are": dict(sweep=lambda s, f, g: changed(f(g), displacement=lambda d: -d)),
     "index of the moves is torch.int32": dict(sweep=lambda s, f, g: changed(f(g), index=lambda i: i.int())),
     "not finite": dict(sweep=lambda s, f, g: changed(f(g), value=lambda v: v / 0)),
-    "sweep.. gave other moves": dict(
-        sweep=lambda s, f, g: f(torch.Generator().manual_seed(random.getrandbits(20)))
-    ),
+    "sweep.. gave other moves": dict(sweep=lambda s, f, g: f(torch.Generator().manual_seed(random.getrandbits(20)))),
     "propose.. gave other moves": dict(propose=lambda s, f, grad, c, t, g, m: f(grad, c, t, s.generator, m)),
     "moves a weight that is not allowed": dict(propose=lambda s, f, grad, c, t, g, m: f(grad, c, t, g, None)),
     "moves where 3 were wanted": dict(propose=lambda s, f, grad, c, t, g, m: f(grad, 9, t, g, m)),
@@ -252,9 +246,7 @@ def test_broken_encodings_are_caught(reason):
     EncodedLevels.generator = torch.Generator()
     try:
         with pytest.raises(AssertionError, match=reason):
-            assert_encoding(
-                broken(**BROKEN[reason]), torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
-            )
+            assert_encoding(broken(**BROKEN[reason]), torch.randn(6, 5, generator=torch.Generator().manual_seed(0)))
     finally:
         del EncodedLevels.generator
 

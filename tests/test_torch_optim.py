@@ -104,7 +104,9 @@ def test_lr_schedulers_work_as_on_the_base(info):
         base, optimizer = info.optim_cls(params_, lr=0.1), AnnealingOptimizer(params, info.optim_cls, lr=0.1)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # "lr_scheduler.step() before optimizer.step()" among them
-            schedulers = [[one(o) for one in (build if isinstance(build, list) else [build])] for o in (optimizer, base)]
+            schedulers = [
+                [one(o) for one in (build if isinstance(build, list) else [build])] for o in (optimizer, base)
+            ]
             run(optimizer, backward, 12, schedulers[0])
             run(base, backward_, 12, schedulers[1])
         assert same(params, params_)

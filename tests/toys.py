@@ -38,9 +38,7 @@ def make(model, encoding=None, annealing=None, loss=own_loss, **options):
     """An optimizer that anneals `model` by DirectStep unless told otherwise."""
     annealing = annealing or qa.DirectStep(proposals=6, refit=2)
     options = {"lr": 1e-2, "schedule": qa.Every(2), **options}
-    return AnnealingOptimizer(
-        groups(model, encoding), objective=objective(model, loss), annealing=annealing, **options
-    )
+    return AnnealingOptimizer(groups(model, encoding), objective=objective(model, loss), annealing=annealing, **options)
 
 
 def loss_of(model, step=0):

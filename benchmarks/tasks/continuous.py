@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from qanneal_opt.demo.data import digits
 from benchmarks.tuning import Round, search
+from qanneal_opt.demo.data import digits
 
 NAME = "continuous"
 BASELINE = "adamw"

@@ -19,6 +19,7 @@ METRIC = "test accuracy"
 TUNING_SEEDS = range(1000, 1010)
 HIDDEN = (6,)
 
+
 def tuning_rows(
     grid: Sequence[Setting], key: Callable[[dict[str, float]], float], run: Callable[..., dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+from benchmarks.tasks import digits_binary
 from qanneal_opt.demo import contenders
 from qanneal_opt.demo.baselines.straight_through import Setting
-from benchmarks.tasks import digits_binary
 
 NAME = "digits_smooth"
 BASELINE = digits_binary.BASELINE
@@ -24,9 +24,7 @@ SETTING = Setting(lr=0.01, batch=128, restarts=4, clip=0.3, chain=True, decay=0.
 
 def straight_through(seed: int, setting: Setting, *, budget: float = BUDGET) -> dict[str, Any]:
     """The baseline of `digits_binary` at this task's width, with smoothed targets."""
-    return digits_binary.straight_through(
-        seed, setting, hidden=HIDDEN, budget=budget, smoothing=SMOOTHING, target=0.95
-    )
+    return digits_binary.straight_through(seed, setting, hidden=HIDDEN, budget=budget, smoothing=SMOOTHING, target=0.95)
 
 
 def tune() -> Iterator[dict[str, Any]]:

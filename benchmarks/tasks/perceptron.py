@@ -30,8 +30,7 @@ def tuning_rows(load: float) -> Iterator[dict[str, Any]]:
         rules = ((1e-3, True), (1e-2, True), (1e-2, False), (1e-1, False))
         axes = product(rules, (1, 16, 512), (0.0, 0.2), (False, True))
         return [
-            Setting(lr, batch, margin, squared, adaptive, epochs=400)
-            for (lr, adaptive), batch, margin, squared in axes
+            Setting(lr, batch, margin, squared, adaptive, epochs=400) for (lr, adaptive), batch, margin, squared in axes
         ]
 
     def neighbours(best: Sequence[Setting]) -> list[Setting]:

@@ -52,9 +52,7 @@ def accuracy(model: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor) 
         return float((model(inputs).flatten() * labels > 0).float().mean())
 
 
-def measured(
-    seed: int, samples: int, model: Callable[[Tensor], Tensor], ge: float, cap: float
-) -> dict[str, Any]:
+def measured(seed: int, samples: int, model: Callable[[Tensor], Tensor], ge: float, cap: float) -> dict[str, Any]:
     """What a contender returns."""
     inputs, labels, test_inputs, test_labels = parity(seed, samples)
     metric = accuracy(model, test_inputs, test_labels)

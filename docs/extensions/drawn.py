@@ -1,9 +1,9 @@
 """The directive `drawn`: a figure that a module of `figures` draws when the pages are built, light and dark.
 
-    ```{drawn} NAME
-    :alt: what is to be seen
-    A caption.
-    ```
+```{drawn} NAME
+:alt: what is to be seen
+A caption.
+```
 """
 
 from importlib import import_module
@@ -12,11 +12,10 @@ from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from figures import NAMES, THEMES
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
-
-from figures import NAMES, THEMES
 
 logger = logging.getLogger(__name__)
 FOLDER = "_build/figures"  # below the source folder: Sphinx copies from there, and git does not look there

@@ -16,7 +16,10 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 # What LaTeX reads and docutils does not: \dots, and a fraction of two digits without braces.
-REPAIRS = ((re.compile(r"\\dots(?![a-zA-Z])"), r"\\ldots"), (re.compile(r"(\\[td]?frac)(\d)(\d)"), r"\1{\2}{\3}"))
+REPAIRS = (
+    (re.compile(r"\\dots(?![a-zA-Z])"), r"\\ldots"),
+    (re.compile(r"(\\[td]?frac)(\d)(\d)"), r"\1{\2}{\3}"),
+)
 
 
 def translated(node: Any, block: bool) -> str:

@@ -73,15 +73,28 @@ def measure() -> Block:
     samples = seat.sample_arrays(qubo, num_reads=DRAWS, seed=0, temperature=temperature)
     drawn = generator.permutation(samples.bits.numpy() @ (2 ** np.arange(MOVES)[::-1]))
     surrogate = qubo.energies(bits).numpy()
-    return Block(temperature, true, surrogate, drawn, corrected(true, surrogate, drawn, temperature, generator.random(DRAWS)))
+    return Block(
+        temperature,
+        true,
+        surrogate,
+        drawn,
+        corrected(true, surrogate, drawn, temperature, generator.random(DRAWS)),
+    )
 
 
-def corrected(true: np.ndarray, energy: np.ndarray, drawn: np.ndarray, temperature: float, uniforms: np.ndarray) -> np.ndarray:
+def corrected(
+    true: np.ndarray, energy: np.ndarray, drawn: np.ndarray, temperature: float, uniforms: np.ndarray
+) -> np.ndarray:
     """The chain of states that residual Metropolis makes of independent draws."""
     now, chain = 0, np.empty_like(drawn)
     for place, (state, uniform) in enumerate(zip(drawn, uniforms)):
         taken = judge.metropolis(
-            [true[state]], [energy[state]], loss=true[now], energy=energy[now], temperature=temperature, uniforms=[uniform]
+            [true[state]],
+            [energy[state]],
+            loss=true[now],
+            energy=energy[now],
+            temperature=temperature,
+            uniforms=[uniform],
         )
         now = now if taken == judge.STAY else state
         chain[place] = now
@@ -108,7 +121,15 @@ def draw(folder: Path) -> None:
         ):
             share = np.full(len(states), 1 / len(states))
             axes.hist(block.true[states], edges, weights=share, color=colours[colour], alpha=0.75, label="samples")
-            axes.hist(block.true, edges, weights=block.exact, histtype="step", color=colours["ink"], lw=1.3, label="exact, exp(−f / T)")
+            axes.hist(
+                block.true,
+                edges,
+                weights=block.exact,
+                histtype="step",
+                color=colours["ink"],
+                lw=1.3,
+                label="exact, exp(−f / T)",
+            )
             axes.set(title=f"{name}: distance {block.distance(states):.2f}", ylabel="probability")
             axes.legend(loc="upper right")
         bottom.set(xlabel="true change of the loss, f(b) − f(0)")

@@ -35,7 +35,11 @@ def run(temperature: float | tuple[float, float]) -> Sequence[qa.AnnealRecord]:
 
 def draw(folder: Path) -> None:
     """Three panels over the rounds of the span."""
-    runs = {"a": ("T = 0", run(0.0)), "c": ("T from 0.05 J", run((0.05, 0.0025))), "b": ("T from 0.2 J", run((0.2, 0.01)))}
+    runs = {
+        "a": ("T = 0", run(0.0)),
+        "c": ("T from 0.05 J", run((0.05, 0.0025))),
+        "b": ("T from 0.2 J", run((0.2, 0.01))),
+    }
     rounds = np.arange(1, ROUNDS + 1)
 
     def paint(figure: Any, colours: dict[str, str]) -> None:
@@ -48,7 +52,14 @@ def draw(folder: Path) -> None:
             share.plot(rounds, smooth(accepted), color=colours[colour])
             uphill.plot(rounds, smooth(up), color=colours[colour])
             loss.plot(rounds, [record.loss_after for record in records], color=colours[colour], label=name)
-            loss.plot(ROUNDS, min(record.loss_after for record in records), "o", ms=5, color=colours[colour], clip_on=False)
+            loss.plot(
+                ROUNDS,
+                min(record.loss_after for record in records),
+                "o",
+                ms=5,
+                color=colours[colour],
+                clip_on=False,
+            )
         share.set(title="share of the judged moves that was accepted", ylim=(0, 1))
         uphill.set(title="share of rounds whose moves went uphill on balance", ylim=(0, 1))
         loss.set(title="objective J after each round; dot: what is put back at the end", xlabel="round of the span")

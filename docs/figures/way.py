@@ -34,7 +34,10 @@ def paint(figure: Any, colours: dict[str, str]) -> None:
     left, right, half = 0.3, 8.5, 0.29
     for place, (name, what, hands) in enumerate(STATIONS):
         box = FancyBboxPatch((left, -place - half), right - left, 2 * half, boxstyle="round,pad=0,rounding_size=0.12")
-        box.set(facecolor=colours["paper"], edgecolor=colours["a"] if name in ("Sampler", "Judge") else colours["faint"])
+        box.set(
+            facecolor=colours["paper"],
+            edgecolor=colours["a"] if name in ("Sampler", "Judge") else colours["faint"],
+        )
         axes.add_patch(box)
         axes.text(left + 0.3, -place, name, va="center", weight="bold")
         axes.text(left + 2.6, -place, what, va="center")

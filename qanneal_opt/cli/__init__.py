@@ -6,7 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from qanneal_opt.cli import demo, doctor, train
+import qanneal_opt.cli.demo as demo
+import qanneal_opt.cli.doctor as doctor
+import qanneal_opt.cli.train as train
 from qanneal_opt.cli.console import UsageError
 
 COMMANDS = (demo, train, doctor)

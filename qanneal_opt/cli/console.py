@@ -36,6 +36,8 @@ def table(rows: list[list[str]], header: list[str]) -> str:
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
-        "  ".join(cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths)))
+        "  ".join(
+            cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths))
+        )
         for line in lines
     )

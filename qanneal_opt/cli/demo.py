@@ -47,10 +47,7 @@ def run(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     counts = {task: options.instances if "perceptron" in task else options.seeds for task in TASKS}
     jobs = [
-        (task, name, seed)
-        for task, contenders in TASKS.items()
-        for seed in range(counts[task])
-        for name in contenders
+        (task, name, seed) for task, contenders in TASKS.items() for seed in range(counts[task]) for name in contenders
     ]
     for task, contenders in TASKS.items():  # compile and warm up, outside the clock
         for contender in progress(contenders.values(), f"warm up {task}", total=len(contenders), quiet=options.json):
@@ -58,14 +55,15 @@ def run(options: argparse.Namespace) -> None:
     rows = []
     for task, name, seed in progress(jobs, "demo", quiet=options.json):
         rows.append({"task": task, "contender": name, "seed": seed, **_timed(TASKS[task][name], seed)})
-    report = {"rows": rows, "summary": summarize(rows), "wall_s": time.perf_counter() - start}
+    summary = summarize(rows)
+    report: dict[str, Any] = {"rows": rows, "summary": summary, "wall_s": time.perf_counter() - start}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "demo.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     draw(rows, options.out / "demo.png")
     if options.json:
         print(json.dumps(report))
     else:
-        print(_text(report["summary"]))
+        print(_text(summary))
         print(f"\n{report['wall_s']:.0f} s; picture and numbers in {options.out}/demo.png and {options.out}/demo.json")
 
 
@@ -98,7 +96,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for axis, task in zip(axes, digits):
         for k, name in enumerate(summary[task]):
             mine = [row for row in rows if (row["task"], row["contender"]) == (task, name)]
-            axis.scatter([row["loss"] for row in mine], [100 * row["metric"] for row in mine], s=18, color=f"C{k}", alpha=0.5)
+            axis.scatter(
+                [row["loss"] for row in mine],
+                [100 * row["metric"] for row in mine],
+                s=18,
+                color=f"C{k}",
+                alpha=0.5,
+            )
             mean = summary[task][name]
             axis.scatter(mean["loss"], 100 * mean["metric"], s=140, marker="*", color=f"C{k}", label=_words(name))
         axis.set(title=TITLES[task], xlabel="training loss", ylabel="test accuracy, %")
@@ -131,7 +135,12 @@ def _text(summary: dict[str, dict[str, dict[str, float]]]) -> str:
     for task, contenders in summary.items():
         first = next(iter(contenders.values()))
         perceptron = "perceptron" in task
-        header = [TITLES[task], *(["solved", "errors"] if perceptron else ["loss", "x baseline", ACCURACY]), "ge", "CPU s"]
+        header = [
+            TITLES[task],
+            *(["solved", "errors"] if perceptron else ["loss", "x baseline", ACCURACY]),
+            "ge",
+            "CPU s",
+        ]
         rows = []
         for name, mean in contenders.items():
             if perceptron:

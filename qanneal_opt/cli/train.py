@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import qanneal_opt as qa
 from qanneal_opt.cli.console import UsageError, progress
 from qanneal_opt.cli.data import BUNDLED, Split, load
 
-ENCODINGS = {
+ENCODINGS: dict[str, Callable[[], qa.Levels]] = {
     "binary": qa.Levels.binary,
     "ternary": qa.Levels.ternary,
     "2bit": lambda: qa.Levels.uniform(2),
@@ -65,7 +66,12 @@ def run(options: argparse.Namespace) -> None:
         records = [dataclasses.asdict(record) for record in optimizer.records]
         print(json.dumps({**report, "records": records}))
         return
-    print("\n".join(f"{key:<14}{value:.4f}" if isinstance(value, float) else f"{key:<14}{value}" for key, value in report.items()))
+    print(
+        "\n".join(
+            f"{key:<14}{value:.4f}" if isinstance(value, float) else f"{key:<14}{value}"
+            for key, value in report.items()
+        )
+    )
     if optimizer.records:
         print("\n" + optimizer.summary())
 
@@ -105,7 +111,7 @@ def build(
         weight_decay=0.0,
         objective=objective,
         annealing=step,
-        schedule=qa.Every(1, start=options.steps, stop=options.steps + max(options.rounds, 1)),
+        schedule=qa.Every(1, start=options.steps - 1, stop=options.steps - 1 + max(options.rounds, 1)),
         seed=options.seed,
     )
     return optimizer, objective

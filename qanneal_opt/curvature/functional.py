@@ -103,9 +103,7 @@ def pull(outputs: Tensor, inputs: Tensor, vector: Tensor | None) -> Tensor:
     if not outputs.requires_grad:
         return torch.zeros_like(inputs)
     again = vector is None or vector.requires_grad  # the product is to be differentiated once more
-    (product,) = torch.autograd.grad(
-        outputs, inputs, vector, retain_graph=True, create_graph=again, allow_unused=True
-    )
+    (product,) = torch.autograd.grad(outputs, inputs, vector, retain_graph=True, create_graph=again, allow_unused=True)
     return torch.zeros_like(inputs) if product is None else product
 
 

@@ -122,4 +122,4 @@ def passes(record: qa.AnnealRecord, step: Any, weights: int, outputs: int) -> fl
     if isinstance(step, qa.QuboStep):
         blocks = -(-record.variables // step.variables)
         moves = 2 * record.variables * (1 + outputs) + record.variables**2 // max(blocks, 1) * outputs
-    return 1 + step.refit + moves / (3 * weights)
+    return 1 + int(step.refit) + moves / (3 * weights)

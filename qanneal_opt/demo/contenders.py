@@ -71,9 +71,7 @@ def reinforced_bp(seed: int, load: float) -> dict[str, Any]:
 def annealed_perceptron(seed: int, load: float, temperature: tuple[float, float]) -> dict[str, Any]:
     """Uniform sweeps of :class:`DirectStep` on the squared hinge with a margin."""
     inputs, labels = random_patterns(seed, SIZE, load)
-    weights, passes = patterns.anneal(
-        inputs, labels, seed=seed, budget=PERCEPTRON_BUDGET, temperature=temperature
-    )
+    weights, passes = patterns.anneal(inputs, labels, seed=seed, budget=PERCEPTRON_BUDGET, temperature=temperature)
     return patterns.measured(inputs, labels, weights, passes)
 
 
@@ -116,10 +114,18 @@ TASKS: dict[str, dict[str, Contender]] = {
             seed, CLIPPED_SMOOTH, hidden=(12,), smoothing=0.05, target=0.95
         ),
         "ours": lambda seed: alternate(
-            seed, qa.DirectStep(proposals=96, temperature=HEAT, smoothing=0.05), SMOOTH, hidden=(12,), target=0.95
+            seed,
+            qa.DirectStep(proposals=96, temperature=HEAT, smoothing=0.05),
+            SMOOTH,
+            hidden=(12,),
+            target=0.95,
         ),
         "ours_t0": lambda seed: alternate(
-            seed, qa.DirectStep(proposals=96, temperature=0.0, smoothing=0.05), SMOOTH, hidden=(12,), target=0.95
+            seed,
+            qa.DirectStep(proposals=96, temperature=0.0, smoothing=0.05),
+            SMOOTH,
+            hidden=(12,),
+            target=0.95,
         ),
     },
     "perceptron": _perceptrons(0.6),

@@ -18,6 +18,7 @@ class Split:
 
     @property
     def classes(self) -> int:
+        """How many classes there are."""
         return int(self.train_targets.max()) + 1
 
 
@@ -34,9 +35,7 @@ def digits(seed: int, test_share: float = 0.2) -> Split:
     from sklearn.model_selection import train_test_split
 
     inputs, targets = load_digits(return_X_y=True)
-    train, test = train_test_split(
-        np.arange(len(targets)), test_size=test_share, stratify=targets, random_state=seed
-    )
+    train, test = train_test_split(np.arange(len(targets)), test_size=test_share, stratify=targets, random_state=seed)
     mean, deviation = inputs[train].mean(0), inputs[train].std(0)
     alive = deviation > 0
     scaled = np.where(alive, (inputs - mean) / np.where(alive, deviation, 1.0), 0.0).astype(np.float32)

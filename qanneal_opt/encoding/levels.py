@@ -40,11 +40,7 @@ class Levels:
 
     def __post_init__(self) -> None:
         values = tuple(sorted(float(value) for value in self.values))
-        if (
-            not 2 <= len(values) <= 256
-            or len(set(values)) < len(values)
-            or not all(map(math.isfinite, values))
-        ):
+        if not 2 <= len(values) <= 256 or len(set(values)) < len(values) or not all(map(math.isfinite, values)):
             raise ValueError(f"Invalid values: {self.values}; 2 to 256 different finite numbers are needed")
         if isinstance(self.scale, Tensor):
             if not bool((torch.isfinite(self.scale) & (self.scale > 0)).all()):
@@ -101,9 +97,7 @@ class EncodedLevels(Encoded):
         if not weights.is_floating_point():
             raise TypeError(f"Invalid params: {weights.dtype}; Levels need floating-point parameters")
         if weights.numel() == 0 or not bool(torch.isfinite(weights).all()):
-            raise ValueError(
-                f"Invalid params: shape {tuple(weights.shape)}; Levels need finite weights, at least one"
-            )
+            raise ValueError(f"Invalid params: shape {tuple(weights.shape)}; Levels need finite weights, at least one")
         self.levels = torch.tensor(encoding.values, dtype=weights.dtype, device=weights.device)  # (L,)
         self._between = (self.levels[1:] + self.levels[:-1]) / 2  # (L - 1,)
         self.learns_scale = isinstance(encoding.scale, str)
@@ -152,9 +146,7 @@ class EncodedLevels(Encoded):
             return
         weights = self.param.detach().clone()
         if not bool(torch.isfinite(weights).all()):
-            raise ValueError(
-                f"Invalid params: shape {tuple(weights.shape)}; Levels need finite weights, at least one"
-            )
+            raise ValueError(f"Invalid params: shape {tuple(weights.shape)}; Levels need finite weights, at least one")
         if self.learns_scale:
             self.scale = self._first_scale(weights)
         self._snap(weights)
@@ -168,9 +160,7 @@ class EncodedLevels(Encoded):
 
     def scale_gradient(self, gradient: Tensor) -> Tensor:
         """Give d loss / d scale from d loss / d weight by the chain rule."""
-        return self._join(
-            [self.sum_rows(self._signs(self.codes[part]) * gradient[part]) for part, _ in self._blocks()]
-        )
+        return self._join([self.sum_rows(self._signs(self.codes[part]) * gradient[part]) for part, _ in self._blocks()])
 
     def set_scale(self, scale: Tensor) -> None:
         """Take a trained scale; where a step would have left the positive numbers, half the old one."""
@@ -323,9 +313,7 @@ class EncodedLevels(Encoded):
     def _nearest(self, weights: Tensor, scale: Tensor) -> Tensor:
         ratio = weights / scale
         if len(self._between) > 4:
-            return torch.bucketize(ratio.contiguous(), self._between, right=True, out_int32=True).to(
-                torch.uint8
-            )
+            return torch.bucketize(ratio.contiguous(), self._between, right=True, out_int32=True).to(torch.uint8)
         codes = torch.zeros_like(ratio, dtype=torch.uint8)
         for between in self._between:
             codes += ratio >= between
@@ -353,11 +341,7 @@ class EncodedLevels(Encoded):
 
     def _first_scale(self, weights: Tensor) -> Tensor:
         """The best of a few starts of Lloyd's algorithm, for each scale by its squared error."""
-        rows = (
-            weights.abs().amax(self._dims, keepdim=weights.ndim > len(self._dims))
-            if self._dims
-            else weights.abs()
-        )
+        rows = weights.abs().amax(self._dims, keepdim=weights.ndim > len(self._dims)) if self._dims else weights.abs()
         widest = torch.where(rows > 0, rows, torch.ones_like(rows)) / self.levels.abs().max()
         best, least = widest, torch.full_like(widest, math.inf)
         for fraction in (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25):  # above 1 where levels lean to one side

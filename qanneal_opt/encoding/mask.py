@@ -61,9 +61,7 @@ class EncodedMask(Encoded):
     def __init__(self, encoding: Mask, param: Tensor, owner: int) -> None:
         super().__init__(param, owner)
         if not param.is_floating_point() or param.numel() == 0:
-            raise ValueError(
-                f"Invalid params: {param.dtype}, shape {tuple(param.shape)}; Mask needs floating weights"
-            )
+            raise ValueError(f"Invalid params: {param.dtype}, shape {tuple(param.shape)}; Mask needs floating weights")
         self._kept = encoding.kept(param.numel())
         self.mask = torch.ones_like(param, dtype=torch.bool)
         self.aside = torch.zeros_like(param.detach())
@@ -160,9 +158,7 @@ class EncodedMask(Encoded):
 
     def _swaps(self, out: Tensor, back: Tensor) -> Moves:
         index = torch.stack([out, back], dim=1).flatten()  # (2 m,) drop, keep, drop, keep, ...
-        value = torch.stack(
-            [torch.zeros_like(self.aside.flatten()[out]), self.aside.flatten()[back]], dim=1
-        ).flatten()
+        value = torch.stack([torch.zeros_like(self.aside.flatten()[out]), self.aside.flatten()[back]], dim=1).flatten()
         displacement = value - self.param.detach().flatten()[index]
         owner = torch.full((len(index),), self.owner, dtype=torch.int64)
         target = torch.tensor([0, 1]).repeat(len(out))

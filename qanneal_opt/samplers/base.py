@@ -106,9 +106,7 @@ class Seat(ABC):
             SamplerError: the sampler failed, or what it returned is not bit strings of this problem.
         """
         if not isinstance(qubo, Qubo):
-            raise TypeError(
-                f"Invalid qubo: {type(qubo).__name__}; must be a Qubo (see Qubo.from_bqm, from_matrix)"
-            )
+            raise TypeError(f"Invalid qubo: {type(qubo).__name__}; must be a Qubo (see Qubo.from_bqm, from_matrix)")
         reads = _count(num_reads)
         if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"Invalid temperature: {temperature}; must be positive, or None to minimise")
@@ -133,9 +131,7 @@ class Seat(ABC):
         if any(told):
             info["problems"] = told
         bits = torch.stack([bits[:least] for bits, _ in drawn]) if drawn else torch.zeros(0, reads, qubo.n)
-        energies = (
-            torch.stack([energies[:least] for _, energies in drawn]) if drawn else torch.zeros(0, reads)
-        )
+        energies = torch.stack([energies[:least] for _, energies in drawn]) if drawn else torch.zeros(0, reads)
         return Samples(bits.to(torch.uint8), energies.to(torch.float64), info)
 
     def _settle(self, request: Request, answer: Any) -> tuple[Tensor, Tensor]:
@@ -207,9 +203,7 @@ def _starts(initial_states: Any, qubo: Qubo, reads: int) -> list[np.ndarray[Any,
         given = tuple(torch.as_tensor(initial_states).shape)
         raise ValueError(f"Invalid initial_states: shape {given}; must be {valid}")
     if states.shape[1] > reads:
-        raise ValueError(
-            f"Invalid initial_states: {states.shape[1]} states for {reads} reads; must not be more"
-        )
+        raise ValueError(f"Invalid initial_states: {states.shape[1]} states for {reads} reads; must not be more")
     if not np.isin(states, (0, 1)).all():
         raise ValueError("Invalid initial_states: entries other than 0 and 1")
     return list(states.astype(np.uint8))

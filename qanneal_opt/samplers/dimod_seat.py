@@ -64,9 +64,7 @@ class DimodSeat(Seat):
 
         ready = isinstance(sampler, Sampler)
         if not ready and (isinstance(sampler, type) or not callable(sampler)):
-            raise TypeError(
-                f"Invalid sampler: {sampler!r}; must be a dimod.Sampler or a function that makes one"
-            )
+            raise TypeError(f"Invalid sampler: {sampler!r}; must be a dimod.Sampler or a function that makes one")
         self._sampler: Any = sampler if ready else None
         self._make: Any = sampler
         self._plan = plan
@@ -113,9 +111,7 @@ class DimodSeat(Seat):
             arguments["initial_states"] = (request.start.astype(np.int8), list(range(request.qubo.n)))
         answer = sampler.sample(request.qubo.to_bqm(), **(arguments | self.options))
         if not isinstance(answer, SampleSet):
-            raise SamplerError(
-                f"Sampler {self.name!r} returned a {type(answer).__name__}, not a dimod.SampleSet"
-            )
+            raise SamplerError(f"Sampler {self.name!r} returned a {type(answer).__name__}, not a dimod.SampleSet")
         return self._bits(answer, request), plain(answer.info) if self.tells else {}
 
     def _bits(self, answer: SampleSet, request: Request) -> Array:
@@ -126,9 +122,7 @@ class DimodSeat(Seat):
         if labels != list(range(n)):
             if len(labels) != n or set(labels) != set(range(n)):
                 few = f"{len(labels)} variables {str(labels)[:60]}"
-                raise SamplerError(
-                    f"Sampler {self.name!r} returned {few}; must be those of the problem, 0 .. {n - 1}"
-                )
+                raise SamplerError(f"Sampler {self.name!r} returned {few}; must be those of the problem, 0 .. {n - 1}")
             values = values[:, np.argsort(labels)]
         if not np.isfinite(record.energy).all():
             raise SamplerError(f"Sampler {self.name!r} returned energies that are not finite")

@@ -83,7 +83,5 @@ class Exact(Seat):
             cumulated = np.cumsum(np.exp((energies.min() - energies) / request.temperature))  # (2^n,)
             uniform = np.random.default_rng(request.seed).random(request.reads)  # (R,)
             # a product with the total may round up to it, past the last state
-            index = np.minimum(
-                np.searchsorted(cumulated, uniform * cumulated[-1], side="right"), len(energies) - 1
-            )
+            index = np.minimum(np.searchsorted(cumulated, uniform * cumulated[-1], side="right"), len(energies) - 1)
         return unpack(index, request.qubo.n)

@@ -68,9 +68,7 @@ def _local(sampler: Callable[[], Any], name: str, plan: Any, draws: bool, option
     from qanneal_opt.samplers.dimod_seat import DimodSeat
 
     # their reports are timings, which would make records of equal runs differ
-    return DimodSeat(
-        sampler(), name=name, plan=plan, draws_at_temperature=draws, options=options, tells=False
-    )
+    return DimodSeat(sampler(), name=name, plan=plan, draws_at_temperature=draws, options=options, tells=False)
 
 
 def _remote(connect: Any, name: str, options: dict[str, Any]) -> Seat:

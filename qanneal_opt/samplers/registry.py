@@ -39,9 +39,7 @@ _NAMES: dict[str, _Name] = {
     "dwave-sa": _SA,
     "neal": _SA,
     "dwave-tabu": _TABU,
-    "sqa": _Name(
-        "path-integral (simulated quantum) annealing of dwave-samplers", ocean.sqa, "dwave.samplers"
-    ),
+    "sqa": _Name("path-integral (simulated quantum) annealing of dwave-samplers", ocean.sqa, "dwave.samplers"),
     "qpu": _Name("a D-Wave quantum annealer, embedded anew each call", ocean.qpu, "dwave.system", "ocean"),
     "hybrid": _Name("D-Wave's Leap hybrid solver", ocean.hybrid, "dwave.system", "ocean"),
 }
@@ -91,9 +89,7 @@ def _by_name(name: str) -> Seat:
     known = _NAMES.get(name)
     if known is not None:
         if not _installed(known.package):
-            need = (
-                f"which comes with: pip install qanneal-opt[{known.extra}]" if known.extra else "a dependency"
-            )
+            need = f"which comes with: pip install qanneal-opt[{known.extra}]" if known.extra else "a dependency"
             raise ImportError(f"Sampler {name!r} needs {known.package}, {need}", name=known.package)
         return known.make()
     points = _points()
@@ -163,9 +159,7 @@ def available() -> Table:
     for name, known in _NAMES.items():
         what = known.what + next((f" (also {a})" for a, k in _NAMES.items() if k is known and a != name), "")
         installed = _installed(known.package)
-        install = (
-            "" if installed else f"pip install qanneal-opt[{known.extra}]" if known.extra else "a dependency"
-        )
+        install = "" if installed else f"pip install qanneal-opt[{known.extra}]" if known.extra else "a dependency"
         missing = _missing_configuration() if known.extra == "ocean" else ""
         rows.append(Row(name, what, installed, install, not missing, missing))
     rows += [Row(name, f"entry point {point.value}", True, "", True, "") for name, point in _points().items()]

@@ -35,7 +35,12 @@ class Evaluators:
         self._equal: tuple[Any, ...] = ()  # and what has to be equal, for the stack to serve again
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_stack": None, "_refits": Refits(), "_like": (), "_equal": ()}  # a cache: copies build their own
+        return {
+            "_stack": None,
+            "_refits": Refits(),
+            "_like": (),
+            "_equal": (),
+        }  # a cache: copies build their own
 
     def __call__(self, view: View, objective: Objective, l0: float = 0.0) -> Evaluator:
         """Give the compiled evaluator where model, loss and data allow it, else the general one."""

@@ -180,4 +180,3 @@ def _accepts(change: float, temperature: float, uniform: float) -> bool:
 def all_finite(grads: Sequence[Tensor]) -> bool:
     """Whether every number in ``grads`` is finite."""
     return bool(torch.stack([norm.cpu() for norm in torch._foreach_norm(list(grads))]).isfinite().all())
-

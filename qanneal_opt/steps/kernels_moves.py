@@ -1,4 +1,4 @@
-"""Compiled loops over moves: Metropolis, Gauss-Newton factors, uniform sweeps."""
+"""Compiled loops over moves: Metropolis over a list, and uniform sweeps."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels_change import change_of_loss, commit
-from .kernels_forward import block_rows, loss_of_outputs, nth_layer, synchronize
-from .kernels_propagate import nth_change, propagate
-from .net import CROSS_ENTROPY, MSE
-from .rows import ONE, TWO, ZERO, at, entry, fill, floats, ints, net_of, scalar
+from .kernels_forward import loss_of_outputs, nth_layer, synchronize
+from .kernels_propagate import nth_change
+from .rows import entry, net_of, scalar
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -76,46 +75,6 @@ def run(
             if drifted == DRIFT:
                 value, drifted = synchronize(address), 0
     return loss_of_outputs(net) if drifted > 0 else value
-
-
-@entry
-def factors(address: int, changes: int, start: Ints, mode: int, out: Floats) -> None:
-    """Write sqrt(w H) u_k, with u_k the change of the outputs under move k and H the loss's Hessian by them.
-
-    ``out`` is (m, blocks, classes, length), flat for each m. For cross-entropy H = diag p - p p', its root is
-    sqrt(p_c) (u_c - p.u).
-    """
-    net = net_of(address)
-    n, classes, margin, inverse = net.length, net.classes, net.margin, net.inverse
-    mean = at(floats(net.scratch), 2 * net.half * n)
-    for block in range(net.blocks):
-        rows = block_rows(net, block)
-        w = at(rows, net.sample * n)
-        for k in range(start.size - 1):
-            here = propagate(net, block, changes, start[k], start[k + 1], mode)
-            changed = at(floats(net.scratch), here * n)
-            fill(mean, ZERO, n)
-            for c in range(classes):
-                u, p = at(changed, c * n), at(rows, (net.softmax + c) * n)
-                if ints(net.flags)[here + c] == 0:
-                    fill(u, ZERO, n)
-                elif net.loss == CROSS_ENTROPY:
-                    for s in range(n):
-                        mean[s] += p[s] * u[s]
-            first = at(floats(out.ctypes.data), (k * net.blocks + block) * classes * n)
-            for c in range(classes):
-                v, u, y = at(first, c * n), at(changed, c * n), at(rows, (net.target + c) * n)
-                o, p = at(rows, (net.output + c) * n), at(rows, (net.softmax + c) * n)
-                if net.loss == CROSS_ENTROPY:
-                    for s in range(n):
-                        v[s] = np.sqrt(w[s] * p[s]) * (u[s] - mean[s])
-                elif net.loss == MSE:
-                    for s in range(n):
-                        v[s] = np.sqrt(TWO * w[s]) * u[s]
-                else:
-                    for s in range(n):
-                        active = ONE if margin > y[s] * o[s] * inverse else ZERO
-                        v[s] = np.sqrt(TWO * w[s]) * inverse * y[s] * active * u[s]
 
 
 @scalar

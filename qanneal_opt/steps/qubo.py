@@ -183,7 +183,10 @@ class QuboStep:
         moving = (bits != block.present).any(1)
         present = qubo.energies(block.present)
         energies = (energies - present)[moving]
-        info = {**drawn.info, "judged_by": "residual" if hot and self.sampler.draws_at_temperature else "loss"}
+        info = {
+            **drawn.info,
+            "judged_by": "residual" if hot and self.sampler.draws_at_temperature else "loss",
+        }
         return [block.decode(row) for row in bits[moving]], energies.tolist(), info
 
     def _judge(

@@ -140,7 +140,7 @@ def log(u: Float, lost: Float) -> Any:
 
 @scalar
 def log1p(x: Float) -> Any:
-    """Give log(1 + x) for x > -1: to 1e-7, and where 1 + x is below 1/2 to 6e-8 / (1 + x)."""
+    """Give the logarithm of 1 + x for x > -1: to 1e-7, where 1 + x < 1/2 to 6e-8 / (1 + x)."""
     u = ONE + x
     return log(u, x - (u - ONE))
 

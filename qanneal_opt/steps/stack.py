@@ -80,9 +80,7 @@ class Stack:
     tensor([-3.], dtype=torch.float64)
     """
 
-    def __init__(
-        self, model: nn.Module, loss: Loss, inputs: Any, targets: Any, weights: Tensor | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, inputs: Any, targets: Any, weights: Tensor | None = None) -> None:
         spec = describe(loss)
         if spec is None:
             raise Unsupported(f"Invalid loss: {loss!r}; cross_entropy, mse_loss or losses.hinge is needed")
@@ -124,9 +122,7 @@ class Stack:
         gradients(self.net.address, self._gradient, False)
         return self._gradients
 
-    def refit(
-        self, scaled: Sequence[nn.Parameter], scales: Sequence[Tensor], trained: Sequence[nn.Parameter]
-    ) -> Refit:
+    def refit(self, scaled: Sequence[nn.Parameter], scales: Sequence[Tensor], trained: Sequence[nn.Parameter]) -> Refit:
         """Give what takes gradient steps on scales and continuous parameters: a :class:`Refit`."""
         return Refit(self, scaled, scales, trained)
 
@@ -156,6 +152,19 @@ class Stack:
         changes = self._locate(moves, owners)
         factors(self.net.address, changes.ctypes.data, numbers(moves.start), EXACT if exact else LINEAR, out)
         return torch.from_numpy(out)
+
+    def couplings(self, moves: Moves, owners: Sequence[Tensor]) -> Tensor:
+        """Gauss-Newton matrix of J over the moves: (m, m) float64, the product V V' of exact :meth:`factors`.
+
+        Moves of single weights of the last two layers under cross-entropy change the outputs of each sample along
+        one direction, which makes their matrix several times cheaper than the product.
+        """
+        located, count, numbers_ = self._locate(moves, owners), len(moves), self.net.numbers
+        last = self.net.layers[-1]
+        near = located["layer"] >= len(self.net.layers) - 2
+        if not (numbers_["linear"] >= 0 and len(located) == count and near.all()):
+            factors = self.factors(moves, owners)
+            return (factors @ factors.T).double()
 
     def metropolis(
         self, moves: Moves, owners: Sequence[Tensor], temperature: float | Tensor, uniforms: Tensor
@@ -244,18 +253,14 @@ class Stack:
         accepted, deltas = np.zeros(len(moves), np.bool_), np.zeros(len(moves))
         address = self._locate(moves, owners)
         start = numbers(moves.start)
-        self.value = run(
-            self.net.address, address.ctypes.data, start, heat, uniforms, deltas, accepted, self.value
-        )
+        self.value = run(self.net.address, address.ctypes.data, start, heat, uniforms, deltas, accepted, self.value)
         return accepted, deltas
 
     def _locate(self, moves: Moves, owners: Sequence[Tensor]) -> NDArray[Any]:
         slots = np.array([self._slot[id(owner)] for owner in owners], np.int64)
         return self._changes(slots[numbers(moves.owner)], numbers(moves.index), numbers(moves.value.float()))
 
-    def _changes(
-        self, slot: NDArray[np.int64], index: NDArray[np.int64], value: NDArray[np.float32]
-    ) -> NDArray[Any]:
+    def _changes(self, slot: NDArray[np.int64], index: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[Any]:
         """(c,) CHANGE; they are checked here, since kernels look at no bounds."""
         from .kernels_moves import locate
 

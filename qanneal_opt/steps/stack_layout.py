@@ -97,9 +97,7 @@ def parse(model: nn.Module) -> Parsed:
                 parts[-1] = Part(parts[-1].linear, *ACTIVATIONS[kind](module))
         else:
             known = ", ".join(sorted(activation.__name__ for activation in ACTIVATIONS))
-            raise Unsupported(
-                f"Invalid model: {module}; a Sequential of Linear, Flatten, Dropout, {known} works"
-            )
+            raise Unsupported(f"Invalid model: {module}; a Sequential of Linear, Flatten, Dropout, {known} works")
     if not parts:
         raise Unsupported("Invalid model: it has no Linear layer")
     parameters = [id(p) for part in parts for p in (part.linear.weight, part.linear.bias) if p is not None]

@@ -82,9 +82,7 @@ class Refit:
                 layer["cached"] = rows
                 rows += int(layer["outputs"])
         if scale or not learning <= {id(p) for p in stack.parameters}:
-            raise Unsupported(
-                "Invalid trained: only weights of Linear layers have scales, all must be in the stack"
-            )
+            raise Unsupported("Invalid trained: only weights of Linear layers have scales, all must be in the stack")
         data = stack.net.data
         cache = zeros(data.shape[0], rows, data.shape[2])
         self._net = Network(data, theta, layers, cache, **stack.net.numbers)
@@ -131,9 +129,7 @@ class Refit:
             self._means[k].copy_(mean)
             self._squares[k].copy_(square)
             self._parts[k, 2] = int(count)
-        train(
-            self._net.address, self._gradient, self._mean, self._square, self._parts, steps, lr, *betas, eps
-        )
+        train(self._net.address, self._gradient, self._mean, self._square, self._parts, steps, lr, *betas, eps)
         for k, (mean, square, count) in enumerate(moments):
             mean.copy_(self._means[k])
             square.copy_(self._squares[k])

@@ -76,9 +76,7 @@ def _check_proposals(state: Encoded, seed: int) -> list[Moves]:
                 require(_equal(moves, again), "propose() gave other moves for the same generator")
                 require(len(moves) == len(scores), f"{len(scores)} scores for {len(moves)} moves")
                 require(len(moves) <= count, f"propose() gave {len(moves)} moves where {count} were wanted")
-                require(
-                    bool((scores.diff() >= 0).all()), f"scores are not in ascending order: {scores.tolist()}"
-                )
+                require(bool((scores.diff() >= 0).all()), f"scores are not in ascending order: {scores.tolist()}")
                 if mask is not None:
                     inside = mask.flatten().cpu()[moves.index]
                     require(bool(inside.all()), "propose() moves a weight that is not allowed")
@@ -86,9 +84,7 @@ def _check_proposals(state: Encoded, seed: int) -> list[Moves]:
                     _check_scores(moves, scores, gradient)
                 found.append(moves)
         swept = state.sweep(_generator(seed))
-        require(
-            _equal(swept, state.sweep(_generator(seed))), "sweep() gave other moves for the same generator"
-        )
+        require(_equal(swept, state.sweep(_generator(seed))), "sweep() gave other moves for the same generator")
     require_same(before, _named(state), "after propose() and sweep(), which must change nothing")
     return [*found, swept]
 
@@ -123,9 +119,7 @@ def _check_moves(state: Encoded, moves: Moves) -> None:
     change = moves.value.double() - now
     slack = 4 * torch.finfo(state.param.dtype).eps * (now.abs() + moves.value.double().abs()) + 1e-30
     right = bool(((moves.displacement.double() - change).abs() <= slack).all())
-    require(
-        right, f"displacements are {moves.displacement.tolist()}; value minus weight is {change.tolist()}"
-    )
+    require(right, f"displacements are {moves.displacement.tolist()}; value minus weight is {change.tolist()}")
 
 
 def _check_round_trip(state: Encoded, moves: Moves, seed: int) -> None:
@@ -139,9 +133,7 @@ def _check_round_trip(state: Encoded, moves: Moves, seed: int) -> None:
     written = same(state.param.detach().flatten(), expected)
     require(written, "commit() wrote other weights than the moves' values, or weights that are in no move")
     codes = state.codes_at(moves.index.to(state.param.device)).cpu()
-    require(
-        torch.equal(codes, moves.target), f"codes after commit() are {codes.tolist()}, not the moves' target"
-    )
+    require(torch.equal(codes, moves.target), f"codes after commit() are {codes.tolist()}, not the moves' target")
     _check_base_step(state)
     state.commit(back)
     require_same(before, _named(state), "after commit(moves) and commit(inverse)")
@@ -151,9 +143,7 @@ def _check_base_step(state: Encoded) -> None:
     before = state.param.detach().clone()
     state.before_base()
     state.after_base()
-    require(
-        same(state.param, before), "a base step that changes nothing changed weights: they were not legal"
-    )
+    require(same(state.param, before), "a base step that changes nothing changed weights: they were not legal")
 
 
 def _check_saving(encoding: Encoding, state: Encoded, param: Tensor, seed: int) -> None:

@@ -84,9 +84,7 @@ def _check_own_answers(sampler: Any) -> None:
                 bqm = qubo.to_bqm()
                 checks.assert_response_energies(sampler.sample(bqm), bqm)
         except AssertionError as error:
-            raise AssertionError(
-                f"dimod.testing on the sampler itself, or on its energies: {error}"
-            ) from error
+            raise AssertionError(f"dimod.testing on the sampler itself, or on its energies: {error}") from error
 
 
 def _check_answer(seat: samplers.Seat, qubo: Qubo, reproducible: bool) -> None:
@@ -108,9 +106,7 @@ def _check_samples(samples: Any, qubo: Qubo, reads: int) -> None:
     lead = () if qubo.batch is None else (qubo.batch,)
     shape = tuple(bits.shape)
     given = shape[:-2] == lead and len(shape) == len(lead) + 2 and shape[-1] == qubo.n
-    require(
-        given and 1 <= shape[-2] <= reads, f"bits {at} have shape {shape}; {(*lead, reads, qubo.n)} is needed"
-    )
+    require(given and 1 <= shape[-2] <= reads, f"bits {at} have shape {shape}; {(*lead, reads, qubo.n)} is needed")
     require(bits.dtype == torch.uint8, f"bits {at} are {bits.dtype}; torch.uint8 is needed")
     require(bool((bits <= 1).all()), f"bits {at} hold {int(bits.max())}; 0 or 1 is needed")
     require(energies.dtype == torch.float64, f"energies {at} are {energies.dtype}; torch.float64 is needed")

@@ -87,12 +87,8 @@ def assert_step(step: Any, *, make: Make = small_problem, calls: int = 3) -> Non
     for call in range(calls):
         with _other_global_numbers():
             record = again.anneal()
-        require(
-            _counts(record) == _counts(records[call]), f"call {call} gave another record from the same seed"
-        )
-        require_same(
-            weights[call], dict(_model(again).named_parameters()), f"after call {call} with the same seed"
-        )
+        require(_counts(record) == _counts(records[call]), f"call {call} gave another record from the same seed")
+        require_same(weights[call], dict(_model(again).named_parameters()), f"after call {call} with the same seed")
     if saved is not None:
         resumed = make(copy.deepcopy(step))
         _model(resumed).load_state_dict(saved[1])
@@ -145,14 +141,10 @@ def _call(optimizer: AnnealingOptimizer, name: str) -> AnnealRecord:
 
 def _check_record(record: AnnealRecord, name: str) -> None:
     require_plain(dataclasses.asdict(record), "the record")
-    require(
-        record.strategy == name, f"the record's strategy is {record.strategy!r}; the step's name is {name!r}"
-    )
+    require(record.strategy == name, f"the record's strategy is {record.strategy!r}; the step's name is {name!r}")
     for field in ("step", "variables", "candidates", "accepted", "moved"):
         value = getattr(record, field)
-        require(
-            type(value) is int and value >= 0, f"the record's {field} is {value!r}; an int from 0 is needed"
-        )
+        require(type(value) is int and value >= 0, f"the record's {field} is {value!r}; an int from 0 is needed")
     phases = record.seconds.keys()
     require(phases == {"model", "sample", "judge"}, f"the record's seconds are of {sorted(phases)}")
     require(not record.fallback, f"the step fell back: {record.fallback}")

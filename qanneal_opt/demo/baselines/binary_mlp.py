@@ -56,7 +56,7 @@ def forward(weights: Layers, biases: Layers, activations: Layers) -> None:
 
 @compiled
 def exponentials(values: Array) -> None:
-    """exp in place for finite values up to 88, contiguous, of any rank; below -87 the result is about 1e-38.
+    """Exp in place for finite values up to 88, contiguous, of any rank; below -87 the result is about 1e-38.
 
     exp(x) = 2^floor(t) * 2^(t - floor(t)) with t = x / ln 2: a polynomial (interpolated at Chebyshev nodes,
     relative error 1e-7) for the second factor, the exponent bits for the first. The compiler turns this into

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qanneal_opt.demo.baselines.binary_mlp import Array, Layers, adam, backward, cross_entropy, forward, rescale
+from qanneal_opt.demo.baselines.binary_mlp import (
+    Array,
+    Layers,
+    adam,
+    backward,
+    cross_entropy,
+    forward,
+    rescale,
+)
 from qanneal_opt.demo.baselines.compiled import compiled
 
 REFIT_STEPS = 150

@@ -81,11 +81,7 @@ def _restart(
                 gap = np.float32(margin) - field * gain
                 if gap > 0:
                     wrong = True
-                    slope = (
-                        gain
-                        * (np.float32(2.0) * gap if squared else np.float32(1.0))
-                        / np.float32(stop - start)
-                    )
+                    slope = gain * (np.float32(2.0) * gap if squared else np.float32(1.0)) / np.float32(stop - start)
                     for k in range(size):
                         gradient[k] -= slope * row[k]
             rate = 0.5 * lr * (1.0 + np.cos(np.pi * (step - 1) / total))
@@ -110,9 +106,7 @@ def epochs_within(budget: float, count: int, size: int, setting: Setting) -> int
     return max(1, int(budget / (products * PRODUCT * count * size + update * steps * size)))
 
 
-def train(
-    patterns: Array, labels: Array, setting: Setting, *, budget: float, seed: int
-) -> tuple[Array, int, int]:
+def train(patterns: Array, labels: Array, setting: Setting, *, budget: float, seed: int) -> tuple[Array, int, int]:
     """Restart until solved or until `budget` CPU seconds are used (a fixed number of epochs: reproducible).
 
     Returns weights +-1 `(N,)`, their training errors, and the epochs used.
