@@ -25,7 +25,7 @@ import qanneal_opt as qa
 from qanneal_opt.optimizer import AnnealingOptimizer
 
 CASES = {
-    "binary": lambda model, **kw: make(model, **kw),
+    "binary": make,
     "ternary, sgd": lambda model, **kw: make(model, qa.Levels.ternary(), base=torch.optim.SGD, **kw),
     "two bits, one scale": lambda model, **kw: make(model, qa.Levels.uniform(2, scale="tensor"), **kw),
     "fixed scale": lambda model, **kw: make(model, qa.Levels.binary(scale=torch.tensor(0.5)), **kw),

@@ -2,16 +2,22 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.profiler import ProfilerActivity, profile
 from toys import INPUTS, TARGETS, Idle, exact, groups, loss_of, make, net, objective, same, train, weights
 
 import qanneal_opt as qa
@@ -215,7 +221,7 @@ def test_an_external_write_that_is_not_finite_is_refused():
 
 
 def test_from_the_first_annealing_step_on_scales_follow_the_chain_rule():
-    """Codes stay, the base sees no gradient of them; the first Adam step moves each scale by lr against its gradient."""
+    """Codes stay, the base sees no gradient of them; Adam's first step moves a scale by lr against its gradient."""
     model, rate = net(), 1e-2
     optimizer = make(model, annealing=Idle(), schedule=qa.Every(1, stop=1), lr=rate, weight_decay=0.5)
     train(model, optimizer, 1)
@@ -858,59 +864,127 @@ def test_a_fallback_within_a_step_is_recorded():
 # --- Costs -----------------------------------------------------------------------------------------------------
 
 
-def step_times(build, rounds=60):
-    """Best and median seconds of a step of each optimizer that `build` gives, interleaved."""
+def cpu_times(builds, rounds=40):
+    """Medians of the CPU seconds of a step, of the optimizers that `builds` make, interleaved."""
     generator = torch.Generator().manual_seed(0)
     optimizers = []
-    for make_one in build:
+    for build in builds:
         params = [nn.Parameter(torch.randn(100, 100, generator=generator)) for _ in range(100)]
         for p in params:
             p.grad = torch.randn(p.shape, generator=generator)
-        optimizers.append(make_one(params))
-    times = [[] for _ in build]
+        optimizers.append(build(params))
+    times = [[] for _ in builds]
     for _ in range(rounds):
         for optimizer, spent in zip(optimizers, times):
-            start = time.perf_counter()
+            start = time.process_time()
             optimizer.step()
-            spent.append(time.perf_counter() - start)
-    return [(min(spent), sorted(spent)[len(spent) // 2]) for spent in times]
+            spent.append(time.process_time() - start)
+    return [sorted(spent)[rounds // 2] for spent in times]
 
 
-def test_without_annealing_a_step_costs_what_the_bases_costs():
-    """100 tensors, a million parameters, foreach: at most 1.05 times the base's (the best of a few tries)."""
-    build = [partial(torch.optim.AdamW, foreach=True), partial(AnnealingOptimizer, foreach=True)]
+def idle(params):
+    """Annealing is configured but not due, and one of the hundred tensors is masked."""
+    model = nn.Linear(2, 2)
+    return AnnealingOptimizer(
+        [{"params": params[:1], "encoding": qa.Mask(0.5)}, {"params": params[1:]}],
+        foreach=True,
+        objective=qa.Objective(model, functional.mse_loss, (torch.ones(2, 2), torch.ones(2, 2))),
+        annealing=Idle(),
+        schedule=qa.Every(10**6),
+    )
+
+
+@pytest.mark.parametrize("build", [partial(AnnealingOptimizer, foreach=True), idle], ids=["plain", "not due"])
+def test_without_annealing_a_step_costs_what_the_bases_costs(build):
+    """100 tensors, a million parameters, foreach: at most 1.05 times the base's; noise may cost a few tries."""
     ratios = []
-    for _ in range(5):
-        (_, base), (_, ours) = step_times(build)
+    for _ in range(6):
+        base, ours = cpu_times([partial(torch.optim.AdamW, foreach=True), build])
         ratios.append(ours / base)
         if ratios[-1] <= 1.05:
             return
     pytest.fail(f"ratios of medians: {ratios}")
 
 
+def peak_bytes(run):
+    """The most that torch held at once of what `run` allocated."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = itertools.accumulate(event.nbytes() for event in events)
+    return max(held)
+
+
+@pytest.mark.parametrize("encoding", [qa.Levels.binary(), qa.Levels.ternary(), qa.Levels.uniform(4)])
+def test_snapping_makes_no_temporary_of_full_size(encoding):
+    """Beyond the base: a byte a weight for codes and a copy for latents, before and after annealing begins."""
+
+    def run(build):
+        weight = nn.Parameter(torch.randn(2000, 2000))
+        weight.grad = torch.randn(2000, 2000)
+        optimizer = build(weight)
+        for _ in range(2):
+            optimizer.step()
+        for levels in getattr(optimizer, "_levels", ()):
+            levels.begin()
+        optimizer.step()
+
+    base = peak_bytes(lambda: run(lambda weight: torch.optim.AdamW([weight])))
+    ours = peak_bytes(lambda: run(lambda weight: AnnealingOptimizer([{"params": [weight], "encoding": encoding}])))
+    assert base > 5 * 4 * 2000**2  # weights, gradients, two moments, a temporary of its own
+    assert ours - base < 1.5 * 4 * 2000**2
+
+
 MEMORY = """
-import resource, sys, torch
+import sys, torch
 sys.path[:0] = sys.argv[2:]
 import qanneal_opt as qa
 from torch import nn
+from toys import own_loss
+
 torch.set_num_threads(1)
-torch.manual_seed(0)
-model = nn.Sequential(nn.Linear(2048, 2048, bias=False), nn.ReLU(), nn.Linear(2048, 2048, bias=False), nn.ReLU(),
-                      nn.Linear(2048, 10))
-inputs, targets = torch.randn(32, 2048), torch.randint(10, (32,))
-loss = nn.functional.cross_entropy
-start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-if sys.argv[1] == "base":
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-else:
-    big = [model[0].weight, model[2].weight]
-    optimizer = qa.AnnealingOptimizer(
-        [{"params": big, "encoding": qa.Levels.binary()}, {"params": list(model[4].parameters())}], lr=1e-3,
-        objective=qa.Objective(model, loss, (inputs, targets)),
-        annealing=qa.QuboStep(proposals=16, variables=16, refit=2), schedule=qa.Every(2, stop=6))
-for _ in range(6):
-    optimizer.zero_grad()
-    loss(model(inputs), targets).backward()
-    optimizer.step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start, start)
+
+def run(kind, wide):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(wide, 3 * wide), nn.ReLU(), nn.Linear(3 * wide, 2 * wide), nn.ReLU(),
+                          nn.Linear(2 * wide, wide // 2))
+    data = torch.randn(64, wide), torch.randint(wide // 2, (64,))
+    big = [p for p in model.parameters() if p.ndim == 2]
+    rest = [p for p in model.parameters() if p.ndim == 1]
+    if kind == "base":
+        optimizer = torch.optim.AdamW(model.parameters())
+    else:
+        optimizer = qa.AnnealingOptimizer(
+            [{"params": big, "encoding": qa.Levels.binary()}, {"params": rest}],
+            objective=qa.Objective(model, own_loss, data),
+            annealing=qa.QuboStep(proposals=8, variables=8, refit=2), schedule=qa.Every(2, stop=4))
+    for _ in range(4):
+        optimizer.zero_grad()
+        own_loss(model(data[0]), data[1]).backward()
+        optimizer.step()
+
+def memory(key):
+    (line,) = [line for line in open("/proc/self/status") if line.startswith(key)]
+    return int(line.split()[1])
+
+run("base", 20)
+run("ours", 20)  # code is loaded by now
+open("/proc/self/clear_refs", "w").write("5")  # forget the peak so far
+start = memory("VmRSS")
+run(sys.argv[1], 1000)
+print(memory("VmHWM") - start)
 """
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_ten_million_parameters_train_within_1_5_times_the_bases_peak():
+    here = Path(__file__).parent
+    # A fixed threshold: by default glibc keeps freed blocks, and the peak is of its fragments.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    peaks = []
+    for kind in ("base", "ours"):
+        command = [sys.executable, "-c", MEMORY, kind, str(here), str(here.parent)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] <= 1.5 * peaks[0], peaks

@@ -71,6 +71,9 @@ class Evaluator:
         values = []
         with self.clock("judge"):
             for moves in candidates:
+                if not len(moves):
+                    values.append(self.loss)
+                    continue
                 with self.view.trying(moves):
                     values.append(float(self.objective()) + self._price())
         return values

@@ -50,10 +50,14 @@ def shrinks(growth: Row, n: int) -> Any:
 
 
 @compiled
-def logarithms(growth: Row, mass: Row, n: int) -> None:
-    """Write log(1 + growth), from ``mass`` = 1 + growth where that is near 0."""
-    for s in range(n):
-        growth[s] = log1p(growth[s]) if growth[s] > NEAR else log(mass[s], ZERO)
+def logarithms(growth: Row, mass: Row, near: bool, n: int) -> None:
+    """Write log(1 + growth); where that is ``near`` 0, from ``mass`` = 1 + growth."""
+    if near:
+        for s in range(n):
+            growth[s] = log1p(growth[s]) if growth[s] > NEAR else log(mass[s], ZERO)
+    else:
+        for s in range(n):
+            growth[s] = log1p(growth[s])
 
 
 @compiled
@@ -126,7 +130,8 @@ def softmax_change(net: Any, rows: Row, here: int) -> Any:
             for s in range(n):
                 growth[s] = fma(p[s], exp2m1(LOG2E, u[s]), growth[s])
                 linear[s] += y[s] * u[s]
-    if shrinks(growth, n):
+    near = shrinks(growth, n)
+    if near:
         fill(mass, ZERO, n)
         for c in range(net.classes):
             u, p = at(q, c * n), at(rows, (net.softmax + c) * n)
@@ -135,7 +140,7 @@ def softmax_change(net: Any, rows: Row, here: int) -> Any:
             else:
                 for s in range(n):
                     mass[s] = fma(p[s], exp2(LOG2E, u[s]), mass[s])
-    logarithms(growth, mass, n)
+    logarithms(growth, mass, near, n)
     return likelihood(at(rows, net.sample * n), growth, linear, n), True
 
 
@@ -176,13 +181,14 @@ def output_change(net: Any, layer: Any, change: Any, d: Float) -> Any:
         for s in range(n):
             growth[s] = own[s] * exp2m1(a, x[s])
             linear[s] = y[s] * (d * x[s])
-        if shrinks(growth, n):
+        near = shrinks(growth, n)
+        if near:
             for s in range(n):
                 mass[s] = own[s] * exp2(a, x[s])
             for c in range(net.classes):
                 if c != j:
                     add(mass, ONE, at(p, c * n), n)
-        logarithms(growth, mass, n)
+        logarithms(growth, mass, near, n)
         result += likelihood(at(rows, net.sample * n), growth, linear, n)
     return result, True
 
@@ -231,13 +237,14 @@ def hidden_change(net: Any, last: Any, layer: Any, change: Any, d: Float) -> Any
             for s in range(n):
                 growth[s] = fma(p[s], exp2m1(u, dh[s]), growth[s])
         linear = at(rows, (net.linear + j) * n)
-        if shrinks(growth, n):
+        near = shrinks(growth, n)
+        if near:
             fill(mass, ZERO, n)
             for c in range(classes):
                 p, u = at(rows, (net.softmax + c) * n), LOG2E * outgoing[c * width]
                 for s in range(n):
                     mass[s] = fma(p[s], exp2(u, dh[s]), mass[s])
-        logarithms(growth, mass, n)
+        logarithms(growth, mass, near, n)
         for s in range(n):
             dh[s] *= linear[s]
         result += likelihood(at(rows, net.sample * n), growth, dh, n)

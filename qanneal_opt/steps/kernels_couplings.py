@@ -92,14 +92,14 @@ def couplings(address: int, changes: int, order: Ints, begin: Ints, room: Floats
     ``order``, zero at first.
     """
     net = net_of(address)
-    n, last, lengths = net.length, nth_layer(net, net.depth - 1), floats(room.ctypes.data)
-    spare = at(lengths, order.size * n)
+    n, units = net.length, floats(room.ctypes.data)
+    spare = at(units, order.size * n)
     for block in range(net.blocks):
         rows = block_rows(net, block)
         for k in range(order.size):
             change = nth_change(changes, order[k])
             d = change.value - floats(net.theta)[change.place]
-            layer, a = nth_layer(net, change.layer), at(lengths, k * n)
+            layer, a = nth_layer(net, change.layer), at(units, k * n)
             x = input_row(net, rows, layer, change.column)
             if change.layer < net.depth - 1:
                 unit_change(net, rows, layer, change.row, d, x, spare, a)
@@ -111,8 +111,8 @@ def couplings(address: int, changes: int, order: Ints, begin: Ints, room: Floats
                 q, row = spare, at(spare, n)
                 curvature(net, rows, left, nth_change(changes, order[begin[h]]), q, at(spare, 2 * n), at(spare, 3 * n))
                 for k in range(begin[g], begin[g + 1]):
-                    a = at(lengths, k * n)
+                    a = at(units, k * n)
                     for s in range(n):
                         row[s] = a[s] * q[s]
-                    for l in range(max(k, begin[h]), begin[h + 1]):
-                        out[order[k], order[l]] += dot(row, at(lengths, l * n), n)
+                    for m in range(max(k, begin[h]), begin[h + 1]):
+                        out[order[k], order[m]] += dot(row, at(units, m * n), n)

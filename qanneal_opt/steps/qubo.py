@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qanneal_opt import judge, samplers
+from qanneal_opt.encoding.window import EncodedWindow
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Cooling
@@ -100,6 +101,8 @@ class QuboStep:
 
     def __call__(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
         """Anneal once: propose, and for each block of candidates build, sample, judge; then refit."""
+        if self.l0 and any(isinstance(encoded, EncodedWindow) for encoded in view.encoded):
+            raise ValueError(f"Invalid l0: {self.l0}; windows have several bits a weight, and their l0 term is no QUBO")
         evaluator = self._evaluators(view, objective, self.l0)
         before, loss = view.begin(evaluator.value)
         hot = view.temperature(self.cooling)
@@ -119,7 +122,7 @@ class QuboStep:
                 break
             chosen = self._judge(evaluator, block, candidates, energies, temperature, generator)
             judged += len(candidates)
-            if chosen is not None:
+            if chosen is not None and len(candidates[chosen]):  # a read of the present weights is no move
                 taken.append(candidates[chosen])
                 predicted += energies[chosen]
             if temperature > 0:
@@ -165,7 +168,7 @@ class QuboStep:
     def _sample(
         self, evaluator: Evaluator, block: Block, temperature: float, generator: torch.Generator
     ) -> tuple[list[Moves], list[float], dict[str, Any]]:
-        """Give the sampled candidates other than the present weights, their energies and what the sampler told."""
+        """Give the sampled candidates, their energies above the present weights', and what the sampler told."""
         qubo = evaluator.qubo(block.moves, block.affine, self.curvature)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         hot = temperature > 0
@@ -180,14 +183,12 @@ class QuboStep:
         else:
             bits, places = torch.unique(bits, dim=0, return_inverse=True)
             energies = torch.zeros(len(bits), dtype=energies.dtype).scatter_(0, places, energies)
-        moving = (bits != block.present).any(1)
-        present = qubo.energies(block.present)
-        energies = (energies - present)[moving]
+        energies = energies - qubo.energies(block.present)
         info = {
             **drawn.info,
             "judged_by": "residual" if hot and self.sampler.draws_at_temperature else "loss",
         }
-        return [block.decode(row) for row in bits[moving]], energies.tolist(), info
+        return [block.decode(row) for row in bits], energies.tolist(), info
 
     def _judge(
         self,

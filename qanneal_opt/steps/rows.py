@@ -128,7 +128,7 @@ def exp(x: Float) -> Any:
 
 @scalar
 def log(u: Float, lost: Float) -> Any:
-    """Give log(u + lost) to 1e-7 for u > 0 and a small rest: k ln 2 + log m, m in [sqrt(1/2), sqrt(2)]."""
+    """Give the logarithm of u + lost to 1e-7, u > 0 and lost small: k ln 2 + log m, m in [sqrt(1/2), sqrt(2)]."""
     bits = as_int(u)
     k = np.int32(bits - ROOT_HALF) >> SHIFT
     f = as_float(np.int32(bits - (k << SHIFT))) - ONE

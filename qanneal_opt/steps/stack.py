@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qanneal_opt.losses import Loss, describe
 from qanneal_opt.moves import Moves
 
-from .net import CHANGE
+from .net import CHANGE, IDENTITY
 from .stack_data import build, numbers
 from .stack_layout import Unsupported, parse
 from .stack_refit import Refit
@@ -144,7 +144,7 @@ class Stack:
         Row k is the root of (sample weight times the loss's Hessian by the outputs) times u_k, the change of
         the outputs under move k alone, or with ``exact=False`` its linear part.
         """
-        from .kernels_moves import factors
+        from .kernels_couplings import factors
         from .kernels_propagate import EXACT, LINEAR
 
         blocks, _, length = self.net.data.shape
@@ -156,15 +156,24 @@ class Stack:
     def couplings(self, moves: Moves, owners: Sequence[Tensor]) -> Tensor:
         """Gauss-Newton matrix of J over the moves: (m, m) float64, the product V V' of exact :meth:`factors`.
 
-        Moves of single weights of the last two layers under cross-entropy change the outputs of each sample along
-        one direction, which makes their matrix several times cheaper than the product.
+        Single weights of the last two layers under cross-entropy change the outputs of all samples in one
+        direction, which makes their matrix several times cheaper than the product.
         """
-        located, count, numbers_ = self._locate(moves, owners), len(moves), self.net.numbers
-        last = self.net.layers[-1]
-        near = located["layer"] >= len(self.net.layers) - 2
-        if not (numbers_["linear"] >= 0 and len(located) == count and near.all()):
+        from .kernels_couplings import couplings
+
+        located, layers = self._locate(moves, owners), self.net.layers
+        softmax = self.net.numbers["softmax"] >= 0 and layers[-1]["kind"] == IDENTITY
+        single = bool((moves.start.diff() == 1).all()) and located["layer"].min(initial=0) >= len(layers) - 2
+        if not (softmax and single):
             factors = self.factors(moves, owners)
             return (factors @ factors.T).double()
+        direction = located["layer"] * (layers["outputs"].max() + 1) + located["row"]
+        order = np.argsort(direction, kind="stable")
+        begin = np.append(np.unique(direction[order], return_index=True)[1], len(order))
+        room = np.empty((len(order) + 4) * self.net.data.shape[2], np.float32)
+        out = np.zeros((len(order), len(order)))
+        couplings(self.net.address, located.ctypes.data, order, begin, room, out)
+        return torch.from_numpy(np.where(out == 0.0, out.T, out))
 
     def metropolis(
         self, moves: Moves, owners: Sequence[Tensor], temperature: float | Tensor, uniforms: Tensor
