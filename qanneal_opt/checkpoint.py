@@ -55,7 +55,7 @@ def announce(optimizer: AnnealingOptimizer) -> None:
     """
     for param in _owners(optimizer):
         if param.grad is not None:
-            optimizer.state[param].setdefault(KEY, {})
+            optimizer.state.setdefault(param, {}).setdefault(KEY, {})
 
 
 def announced(optimizer: AnnealingOptimizer, param: Tensor) -> bool:

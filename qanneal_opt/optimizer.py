@@ -257,6 +257,8 @@ class AnnealingOptimizer(Optimizer):
             )
         attached: list[Encoded] = []
         for param in dict.fromkeys(group["params"]):
+            if hasattr(param, "to_local"):
+                raise TypeError("Invalid params: a sharded DTensor; an encoding needs the whole tensor on each rank")
             attached.append(encoding.attach(param, len(self._encoded) + len(attached)))
         self._encoded += attached
         self._levels += [encoded for encoded in attached if isinstance(encoded, EncodedLevels)]
@@ -281,6 +283,7 @@ class AnnealingOptimizer(Optimizer):
         try:
             if not self._levels:
                 loss = self._base_step(closure)
+                checkpoint.announce(self)
             else:
                 if closure is not None:
                     with torch.enable_grad():
@@ -290,7 +293,6 @@ class AnnealingOptimizer(Optimizer):
             for encoded in self._encoded:
                 if not isinstance(encoded, EncodedLevels):
                     encoded.after_base()
-        checkpoint.announce(self)
         if moving:
             self._train_scales()
         return loss
@@ -300,17 +302,21 @@ class AnnealingOptimizer(Optimizer):
         for levels in self._levels:
             _check_finite(levels.param.grad)
             levels.adopt()
+        trained = [levels for levels in self._levels if levels.latent is not None and levels.param.grad is not None]
         hidden = [(levels, levels.param.grad) for levels in self._levels if levels.latent is None]
         try:
-            for levels in self._levels:
+            for levels in trained:
                 levels.before_base()
             for levels, _ in hidden:
                 # A first look at a zero gradient: what the base keeps for a parameter depends on nothing else.
                 seen = checkpoint.announced(self, levels.param)
                 levels.param.grad = None if seen else torch.zeros_like(levels.param)
             self._base_step(None)
-            for levels in self._levels:
+            checkpoint.announce(self)
+            for levels in trained:
                 levels.after_base() if moving else levels.write()
+            for levels, _ in hidden:
+                levels.after_base()
         except BaseException:
             for levels in self._levels:
                 levels.write()

@@ -218,6 +218,20 @@ def test_factors(name, exact):
     close(factors @ factors.T, expected, relative=1e-4, absolute=1e-6)
 
 
+@pytest.mark.parametrize("name", ["softmax", "one_hidden", "smoothed", "two_hidden", "squares", "squashed_outputs"])
+def test_couplings(name):
+    stack = Stack(*problem(name, 1))
+    stack.load()
+    for sizes in ([1] * 30, [1] * 5 + [2] * 3, []):
+        moves = random_moves(stack.parameters, sizes) if sizes else Moves.join([])
+        factors = stack.factors(moves, stack.parameters).double()
+        close(stack.couplings(moves, stack.parameters), factors @ factors.T, relative=1e-5)
+    layers = stack.parameters[-4:]  # weights and biases of the last two layers
+    moves = random_moves(layers, [1] * 40)
+    factors = stack.factors(moves, layers).double()
+    close(stack.couplings(moves, layers), factors @ factors.T, relative=1e-5)
+
+
 def codes_of(model, levels, owners):
     """Codes drawn at random and scales by row, written to the model."""
     codes, scales = [], []

@@ -1,4 +1,4 @@
-"""Figures drawn by code when the pages are built: `draw(folder)` of each module writes NAME-light.svg and NAME-dark.svg.
+"""Figures drawn by code when the pages are built: `draw(folder)` of each module writes a light and a dark SVG.
 
 Seeded, single-threaded and without dates, so that the same code draws the same figure.
 """

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +30,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument("--seeds", type=int, default=5, help="seeds of the digits tasks, counted from 0 (5)")
     parser.add_argument("--instances", type=int, default=20, help="instances of each perceptron task (20)")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes, one core each (2)")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of demo.png and demo.json (demo)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run every contender on every task, and show what came out."""
-    for name in ("seeds", "instances"):
+    for name in ("seeds", "instances", "jobs"):
         if getattr(options, name) < 1:
             raise UsageError(f"Invalid --{name}: {getattr(options, name)}; a positive number is needed")
     need("sklearn")
     need("matplotlib")
-    import torch
+    from qanneal_opt.demo.contenders import TASKS, warm_up
 
-    from qanneal_opt.demo.contenders import TASKS
-
-    torch.set_num_threads(1)  # one core a contender, so that CPU seconds compare
     start = time.perf_counter()
+    warm_up()  # compiles to the disk, from where each worker loads it
     counts = {task: options.instances if "perceptron" in task else options.seeds for task in TASKS}
     jobs = [
         (task, name, seed) for task, contenders in TASKS.items() for seed in range(counts[task]) for name in contenders
     ]
-    for task, contenders in TASKS.items():  # compile and warm up, outside the clock
-        for contender in progress(contenders.values(), f"warm up {task}", total=len(contenders), quiet=options.json):
-            contender(1000)
-    rows = []
-    for task, name, seed in progress(jobs, "demo", quiet=options.json):
-        rows.append({"task": task, "contender": name, "seed": seed, **_timed(TASKS[task][name], seed)})
+    spawn = multiprocessing.get_context("spawn")  # a fork would inherit the threads of torch
+    with spawn.Pool(min(options.jobs, len(jobs)), initializer=_start_worker) as pool:
+        rows = list(progress(pool.imap(_timed, jobs), "demo", total=len(jobs), quiet=options.json))
     summary = summarize(rows)
     report: dict[str, Any] = {"rows": rows, "summary": summary, "wall_s": time.perf_counter() - start}
     options.out.mkdir(parents=True, exist_ok=True)
@@ -120,10 +117,24 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def _timed(contender: Callable[[int], dict[str, Any]], seed: int) -> dict[str, Any]:
+def _start_worker() -> None:
+    """One thread a worker, so that CPU seconds compare; kernels loaded before any clock starts."""
+    import torch
+
+    from qanneal_opt.demo.contenders import warm_up
+
+    torch.set_num_threads(1)
+    warm_up()
+
+
+def _timed(job: tuple[str, str, int]) -> dict[str, Any]:
+    from qanneal_opt.demo.contenders import TASKS
+
+    task, name, seed = job
     wall, cpu = time.perf_counter(), time.process_time()
-    result = contender(seed)
-    return {**result, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    result = TASKS[task][name](seed)
+    seconds = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    return {"task": task, "contender": name, "seed": seed, **result, **seconds}
 
 
 def _words(name: str) -> str:

@@ -74,7 +74,8 @@ class DirectStep:
         evaluator = self._evaluators(view, objective.smoothed(self.smoothing))
         before, loss = view.begin(evaluator.value)
         rounds = self.proposals + self.sweeps  # over which T falls, where the call is a span of its own
-        heat = [view.temperature(self.cooling, k, rounds) for k in range(rounds)]
+        places = [0] * rounds if view.span else range(rounds)
+        heat = [view.temperature(self.cooling, k, rounds) for k in places]
         if heat[0] > 0:
             view.consider(loss)
         judged = accepted = moved = 0

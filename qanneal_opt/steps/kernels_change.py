@@ -1,7 +1,7 @@
 """Compiled exact changes of J under moves of single weights.
 
 A move leads to changes dz of the outputs (see `kernels_propagate`), and a cross-entropy with the kept softmax
-p changes by mean_s log(1 + sum_c p_c (e^dz_c - 1)) - sum_c y_c dz_c. Weights into the last layer and into the
+p changes by mean_s log sum_c p_c e^dz_c - sum_c y_c dz_c. Weights into the last layer and into the
 one before it have loops of their own, where dz is never written; all other moves take the general way.
 """
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .kernels_forward import block_loss, block_rows, cross_entropy, nth_layer, softmax
+from .kernels_forward import block_loss, block_rows, cross_entropy, nth_layer, softmax, softmax_excess
 from .kernels_propagate import COMMIT, EXACT, input_row, nth_change, propagate
 from .net import CROSS_ENTROPY, IDENTITY, LEAKY, MSE
 from .rows import (
@@ -27,44 +25,22 @@ from .rows import (
     at,
     compiled,
     exp2,
-    exp2m1,
     fill,
     floats,
     fma,
     ints,
     largest,
     log,
-    log1p,
 )
 
-NEAR = np.float32(-0.75)
-
 
 @compiled
-def shrinks(growth: Row, n: int) -> Any:
-    """Whether 1 + growth comes so near 0 that float32 has to sum it up as it is."""
-    count = ZERO
+def likelihood(net: Any, rows: Row, mass: Row, linear: Row) -> Any:
+    """Sum w (log sum_c p_c e^dz_c - sum_c y_c dz_c) over a block, from both sums; keeps the logarithm."""
+    n, result = net.length, ZERO
+    w, growth, excess = at(rows, net.sample * n), at(rows, net.growth * n), at(rows, net.excess * n)
     for s in range(n):
-        count += ZERO if growth[s] > NEAR else ONE
-    return count > ZERO
-
-
-@compiled
-def logarithms(growth: Row, mass: Row, near: bool, n: int) -> None:
-    """Write log(1 + growth); where that is ``near`` 0, from ``mass`` = 1 + growth."""
-    if near:
-        for s in range(n):
-            growth[s] = log1p(growth[s]) if growth[s] > NEAR else log(mass[s], ZERO)
-    else:
-        for s in range(n):
-            growth[s] = log1p(growth[s])
-
-
-@compiled
-def likelihood(w: Row, growth: Row, linear: Row, n: int) -> Any:
-    """Sum w (growth - linear)."""
-    result = ZERO
-    for s in range(n):
+        growth[s] = log(mass[s]) - excess[s]
         result += w[s] * (growth[s] - linear[s])
     return result
 
@@ -122,26 +98,16 @@ def softmax_change(net: Any, rows: Row, here: int) -> Any:
             add(at(q, c * n), ONE, at(outputs, c * n), n)
         after = cross_entropy(net, rows, q, growth, spare)
         return after - cross_entropy(net, rows, outputs, growth, spare), False
-    fill(growth, ZERO, n)
-    fill(linear, ZERO, n)
+    fill(linear, ZERO, 2 * n)
     for c in range(net.classes):
-        if flags[here + c] != 0:
-            u, p, y = at(q, c * n), at(rows, (net.softmax + c) * n), at(rows, (net.target + c) * n)
+        u, p, y = at(q, c * n), at(rows, (net.softmax + c) * n), at(rows, (net.target + c) * n)
+        if flags[here + c] == 0:
+            add(mass, ONE, p, n)
+        else:
             for s in range(n):
-                growth[s] = fma(p[s], exp2m1(LOG2E, u[s]), growth[s])
+                mass[s] = fma(p[s], exp2(LOG2E, u[s]), mass[s])
                 linear[s] += y[s] * u[s]
-    near = shrinks(growth, n)
-    if near:
-        fill(mass, ZERO, n)
-        for c in range(net.classes):
-            u, p = at(q, c * n), at(rows, (net.softmax + c) * n)
-            if flags[here + c] == 0:
-                add(mass, ONE, p, n)
-            else:
-                for s in range(n):
-                    mass[s] = fma(p[s], exp2(LOG2E, u[s]), mass[s])
-    logarithms(growth, mass, near, n)
-    return likelihood(at(rows, net.sample * n), growth, linear, n), True
+    return likelihood(net, rows, mass, linear), True
 
 
 @compiled
@@ -176,20 +142,18 @@ def output_change(net: Any, layer: Any, change: Any, d: Float) -> Any:
             continue
         if not abs(d) * largest(x, n) < THIRTY:
             return 0.0, False
-        p, y, growth = at(rows, net.softmax * n), at(rows, (net.target + j) * n), at(rows, net.growth * n)
-        own = at(p, j * n)
+        y = at(rows, (net.target + j) * n)
+        fill(mass, ZERO, n)
+        for c in range(net.classes):
+            p = at(rows, (net.softmax + c) * n)
+            if c != j:
+                add(mass, ONE, p, n)
+            else:
+                for s in range(n):
+                    mass[s] = fma(p[s], exp2(a, x[s]), mass[s])
         for s in range(n):
-            growth[s] = own[s] * exp2m1(a, x[s])
             linear[s] = y[s] * (d * x[s])
-        near = shrinks(growth, n)
-        if near:
-            for s in range(n):
-                mass[s] = own[s] * exp2(a, x[s])
-            for c in range(net.classes):
-                if c != j:
-                    add(mass, ONE, at(p, c * n), n)
-        logarithms(growth, mass, near, n)
-        result += likelihood(at(rows, net.sample * n), growth, linear, n)
+        result += likelihood(net, rows, mass, linear)
     return result, True
 
 
@@ -225,29 +189,20 @@ def hidden_change(net: Any, last: Any, layer: Any, change: Any, d: Float) -> Any
         unit_change(net, rows, layer, j, d, input_row(net, rows, layer, change.column), new, dh)
         if not widest * largest(dh, n) < THIRTY:
             return 0.0, False
-        growth = at(rows, net.growth * n)
-        fill(growth, ZERO, n)
+        fill(mass, ZERO, n)
         for c in range(0, classes - 1, 2):
             p, q = at(rows, (net.softmax + c) * n), at(rows, (net.softmax + c + 1) * n)
             u, v = LOG2E * outgoing[c * width], LOG2E * outgoing[(c + 1) * width]
             for s in range(n):
-                growth[s] = fma(q[s], exp2m1(v, dh[s]), fma(p[s], exp2m1(u, dh[s]), growth[s]))
+                mass[s] = fma(q[s], exp2(v, dh[s]), fma(p[s], exp2(u, dh[s]), mass[s]))
         if classes % 2 == 1:
             p, u = at(rows, (net.softmax + classes - 1) * n), LOG2E * outgoing[(classes - 1) * width]
             for s in range(n):
-                growth[s] = fma(p[s], exp2m1(u, dh[s]), growth[s])
+                mass[s] = fma(p[s], exp2(u, dh[s]), mass[s])
         linear = at(rows, (net.linear + j) * n)
-        near = shrinks(growth, n)
-        if near:
-            fill(mass, ZERO, n)
-            for c in range(classes):
-                p, u = at(rows, (net.softmax + c) * n), LOG2E * outgoing[c * width]
-                for s in range(n):
-                    mass[s] = fma(p[s], exp2(u, dh[s]), mass[s])
-        logarithms(growth, mass, near, n)
         for s in range(n):
             dh[s] *= linear[s]
-        result += likelihood(at(rows, net.sample * n), growth, dh, n)
+        result += likelihood(net, rows, mass, dh)
     return result, True
 
 
@@ -282,8 +237,11 @@ def commit(net: Any, changes: int, first: int, stop: int, value: float, kept: bo
         rows = block_rows(net, block)
         propagate(net, block, changes, first, stop, COMMIT)
         if net.loss == CROSS_ENTROPY and kept:
-            add(at(rows, net.norm * n), ONE, at(rows, net.growth * n), n)
+            norm, growth, excess = at(rows, net.norm * n), at(rows, net.growth * n), at(rows, net.excess * n)
+            for s in range(n):
+                norm[s] += growth[s] + excess[s]
             softmax(net, rows)
+            softmax_excess(net, rows)
         else:
             result += block_loss(net, rows)
         for k in range(first, stop):

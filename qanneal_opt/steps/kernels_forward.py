@@ -19,6 +19,7 @@ from .rows import (
     Float,
     Row,
     activate,
+    add,
     at,
     compiled,
     dot,
@@ -27,6 +28,7 @@ from .rows import (
     fill,
     floats,
     layer_of,
+    log,
     log1p,
     net_of,
     scalar,
@@ -130,6 +132,18 @@ def softmax(net: Any, rows: Row) -> None:
 
 
 @compiled
+def softmax_excess(net: Any, rows: Row) -> None:
+    """Write log sum_c p_c, added up in the order in which moves add up their p_c e^dz_c."""
+    n, excess, p = net.length, at(rows, net.excess * net.length), at(rows, net.softmax * net.length)
+    for s in range(n):
+        excess[s] = p[s]
+    for c in range(1, net.classes):
+        add(excess, ONE, at(p, c * n), n)
+    for s in range(n):
+        excess[s] = log(excess[s])
+
+
+@compiled
 def square_loss(w: Row, o: Row, y: Row, n: int) -> Any:
     """Sum of w (o - y)^2 over a block."""
     result = ZERO
@@ -153,7 +167,9 @@ def block_loss(net: Any, rows: Row) -> Any:
     """Weighted sum of the losses of a block from its outputs; keeps the softmax for cross-entropy."""
     n, outputs = net.length, at(rows, net.output * net.length)
     if net.loss == CROSS_ENTROPY:
-        return cross_entropy(net, rows, outputs, at(rows, net.norm * n), at(rows, net.softmax * n))
+        result = cross_entropy(net, rows, outputs, at(rows, net.norm * n), at(rows, net.softmax * n))
+        softmax_excess(net, rows)
+        return result
     w, result = at(rows, net.sample * n), ZERO
     for c in range(net.classes):
         o, y = at(outputs, c * n), at(rows, (net.target + c) * n)

@@ -32,7 +32,8 @@ NET = np.dtype(
         ("softmax", np.int64),  # and for cross-entropy of the softmax,
         ("linear", np.int64),  # of sum_c y_c W_ci for inputs i of the last layer (-1: not kept),
         ("norm", np.int64),  # row of log sum_c e^o_c,
-        ("growth", np.int64),  # and of its change under the move evaluated last;
+        ("excess", np.int64),  # of the logarithm of the softmax's sum: 0 but for rounding,
+        ("growth", np.int64),  # and of the norm's change under the move evaluated last;
         ("sample", np.int64),  # row of sample weights: their sum is 1, for a mean over elements 1 / classes;
         ("ones", np.int64),  # row of ones: the input of a bias
         ("margin", np.float32),  # of the hinge

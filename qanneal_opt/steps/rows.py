@@ -127,22 +127,22 @@ def exp(x: Float) -> Any:
 
 
 @scalar
-def log(u: Float, lost: Float) -> Any:
-    """Give the logarithm of u + lost to 1e-7, u > 0 and lost small: k ln 2 + log m, m in [sqrt(1/2), sqrt(2)]."""
+def log(u: Float) -> Any:
+    """Natural logarithm to 1e-7, for u > 0: k ln 2 + log m with m in [sqrt(1/2), sqrt(2)]."""
     bits = as_int(u)
     k = np.int32(bits - ROOT_HALF) >> SHIFT
     f = as_float(np.int32(bits - (k << SHIFT))) - ONE
     t = f / (TWO + f)
     tt = t * t
     series = (((L9 * tt + L7) * tt + L5) * tt + L3) * tt * t
-    return np.float32(k) * LN2 + (TWO * t + (series + lost / u))
+    return np.float32(k) * LN2 + (TWO * t + series)
 
 
 @scalar
 def log1p(x: Float) -> Any:
-    """Give the logarithm of 1 + x for x > -1: to 1e-7, where 1 + x < 1/2 to 6e-8 / (1 + x)."""
+    """Logarithm of 1 + x to 1e-7, for x >= 0, with what the sum rounds away."""
     u = ONE + x
-    return log(u, x - (u - ONE))
+    return log(u) + (x - (u - ONE)) / u
 
 
 @scalar

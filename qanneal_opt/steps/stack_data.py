@@ -159,9 +159,9 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
         layer["kind"], layer["a"], layer["b"] = part.kind, part.a, part.b
     output, target, sample = source, row, row + classes
     row += classes + 1
-    softmax = linear = norm = growth = -1
+    softmax = linear = norm = excess = growth = -1
     if spec.kind == "cross_entropy":
-        norm, growth, softmax = row, row + 1, row + 2
+        norm, excess, growth, softmax = row, row + 1, row + 2, row + 3
         row = softmax + classes
         if len(layers) > 1 and last.kind == net.IDENTITY:
             linear = row
@@ -186,6 +186,7 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
         softmax=softmax,
         linear=linear,
         norm=norm,
+        excess=excess,
         growth=growth,
         sample=sample,
         ones=ones,
