@@ -20,9 +20,9 @@ class Plan:
 
     Attributes:
         warmup: straight-through steps on mini-batches, with falling learning rate.
-        rounds: annealing steps, a mini-batch gradient step on scales and biases before each.
+        rounds: annealing steps; the gradient steps on scales and biases between them are their refits.
         polish: full-batch gradient steps on scales and biases at the end, with falling learning rate.
-        batch: samples of a gradient step, but of those at the end.
+        batch: samples of a warm-up step.
         lr: learning rate of the warm-up.
         rate: learning rate of the gradient steps on scales and biases.
         smoothing: label smoothing, in training and in what annealing judges by.
@@ -44,7 +44,7 @@ class Trained:
     Attributes:
         model: the network.
         optimizer: with its records.
-        loss: mean cross-entropy over the training data, without smoothing.
+        loss: mean cross-entropy over the training data, with the plan's smoothing.
         accuracy: on the test data.
         gradients: full-batch forward and backward passes, annealing's own among them.
     """
@@ -75,7 +75,7 @@ def train(split: Split, hidden: Sequence[int], step: Any, plan: Plan, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = network([inputs.shape[1], *hidden, split.classes])
-        order = torch.randint(len(inputs), (plan.warmup + plan.rounds, plan.batch))
+        order = torch.randint(len(inputs), (plan.warmup, plan.batch))
 
     def loss(outputs: Tensor, answers: Tensor) -> Tensor:
         return functional.cross_entropy(outputs, answers, label_smoothing=plan.smoothing)
@@ -99,16 +99,17 @@ def train(split: Split, hidden: Sequence[int], step: Any, plan: Plan, seed: int)
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
-        rows = order[k] if k < len(order) else slice(None)
-        loss(model(inputs[rows]), targets[rows]).backward()
-        optimizer.step()
+        if warm or k >= plan.warmup + plan.rounds:
+            rows = order[k] if warm else slice(None)
+            loss(model(inputs[rows]), targets[rows]).backward()
+        optimizer.step()  # without gradients the base rests, and the annealing step brings its own refit
     with torch.no_grad():
         accuracy = float((model(test_inputs).argmax(1) == test_targets).float().mean())
     sizes = [p.numel() for p in weights]
     spent = sum(passes(record, step, sum(sizes), split.classes) for record in optimizer.records)
     gradients = len(order) * plan.batch / len(inputs) + plan.polish + spent
     curve = [record.loss_after for record in optimizer.records if record.loss_after is not None]
-    return Trained(model, optimizer, float(objective()), accuracy, gradients, curve)
+    return Trained(model, optimizer, float(objective.smoothed(plan.smoothing)()), accuracy, gradients, curve)
 
 
 def passes(record: qa.AnnealRecord, step: Any, weights: int, outputs: int) -> float:

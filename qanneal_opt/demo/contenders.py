@@ -85,8 +85,9 @@ PERCEPTRON = {
     0.7: binary_perceptron.Setting(0.1, batch=16, margin=0.2, squared=True, adaptive=False, epochs=400),
 }
 HEAT = (0.03, 0.001)
-DIRECT = Plan(warmup=1000, rounds=500)
-QUBO = Plan(warmup=1000, rounds=300)
+SMOOTH_HEAT = (0.01, 0.0005)
+DIRECT = Plan(warmup=1000, rounds=600)
+QUBO = Plan(warmup=1000, rounds=250)
 SMOOTH = Plan(warmup=1000, rounds=400, smoothing=0.05)
 PATTERN_HEAT = (0.1, 0.02)  # for the sum over patterns
 
@@ -104,6 +105,10 @@ def warm_up() -> None:
     annealed_perceptron(1000, 0.6, PATTERN_HEAT)
 
 
+def _direct(temperature: float | tuple[float, float], smoothing: float = 0.0) -> qa.DirectStep:
+    return qa.DirectStep(proposals=96, refit=20, temperature=temperature, smoothing=smoothing)
+
+
 def _perceptrons(load: float) -> dict[str, Contender]:
     return {
         "straight_through": lambda seed: straight_through_perceptron(seed, load, PERCEPTRON[load]),
@@ -117,29 +122,17 @@ TASKS: dict[str, dict[str, Contender]] = {
     "digits_binary": {
         "straight_through": lambda seed: straight_through(seed, CLIPPED),
         "straight_through_plain": lambda seed: straight_through(seed, PLAIN),
-        "ours": lambda seed: alternate(seed, qa.DirectStep(proposals=96, temperature=HEAT), DIRECT),
-        "ours_t0": lambda seed: alternate(seed, qa.DirectStep(proposals=96, temperature=0.0), DIRECT),
+        "ours": lambda seed: alternate(seed, _direct(HEAT), DIRECT),
+        "ours_t0": lambda seed: alternate(seed, _direct(0.0), DIRECT),
         "qubo": lambda seed: alternate(seed, qa.QuboStep(proposals=96, temperature=HEAT), QUBO),
-        "qubo_t0": lambda seed: alternate(seed, qa.QuboStep(proposals=96, temperature=0.0, num_reads=8), QUBO),
+        "qubo_t0": lambda seed: alternate(seed, qa.QuboStep(proposals=96, temperature=0.0, num_reads=4), QUBO),
     },
     "digits_smooth": {
         "straight_through": lambda seed: straight_through(
             seed, CLIPPED_SMOOTH, hidden=(12,), smoothing=0.05, target=0.95
         ),
-        "ours": lambda seed: alternate(
-            seed,
-            qa.DirectStep(proposals=96, temperature=HEAT, smoothing=0.05),
-            SMOOTH,
-            hidden=(12,),
-            target=0.95,
-        ),
-        "ours_t0": lambda seed: alternate(
-            seed,
-            qa.DirectStep(proposals=96, temperature=0.0, smoothing=0.05),
-            SMOOTH,
-            hidden=(12,),
-            target=0.95,
-        ),
+        "ours": lambda seed: alternate(seed, _direct(SMOOTH_HEAT, 0.05), SMOOTH, hidden=(12,), target=0.95),
+        "ours_t0": lambda seed: alternate(seed, _direct(0.0, 0.05), SMOOTH, hidden=(12,), target=0.95),
     },
     "perceptron": _perceptrons(0.6),
     "perceptron_07": _perceptrons(0.7),

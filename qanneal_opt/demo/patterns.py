@@ -32,8 +32,8 @@ def anneal(
     seed: int,
     budget: float,
     temperature: tuple[float, float] = (0.1, 0.02),
-    rounds: int = 40,
-    sweeps: int = 60,
+    rounds: int = 110,
+    sweeps: int = 50,
 ) -> tuple[NDArray[np.float32], float]:
     """Look for weights +-1 that put every pattern on its label's side, for ``budget`` CPU seconds.
 

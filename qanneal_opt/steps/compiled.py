@@ -129,8 +129,8 @@ class CompiledEvaluator(Evaluator):
             return super().qubo(moves, affine, curvature)
         with self.clock("model"):
             linear = self.stack.deltas(moves, self.owners) + self._prices(moves)  # (m,)
-            factors = self.stack.factors(moves, self.owners)  # (m, M)
-            couplings = (factors @ factors.T).double().fill_diagonal_(0.0)  # the exact changes hold the diagonal
+            # The exact changes hold the diagonal.
+            couplings = self.stack.couplings(moves, self.owners).fill_diagonal_(0.0)  # (m, m)
             try:
                 return Qubo(linear, couplings)
             except ValueError as error:

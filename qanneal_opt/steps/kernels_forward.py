@@ -14,17 +14,19 @@ import numpy as np
 
 from .net import CROSS_ENTROPY, IDENTITY, LAYER, MSE
 from .rows import (
+    LOG2E,
+    LOW,
     ONE,
     ZERO,
     Float,
     Row,
     activate,
-    add,
     at,
     compiled,
     dot,
     entry,
     exp,
+    exp2,
     fill,
     floats,
     layer_of,
@@ -34,9 +36,10 @@ from .rows import (
     scalar,
 )
 
-# numba would compile a function anew for a plain 1 or False as an argument.
+# numba would compile a function anew for a plain 1 or True as an argument.
 UNIT: Any = np.int64(1)
 NEVER: Any = np.bool_(False)
+ALWAYS: Any = np.bool_(True)
 RECORD = LAYER.itemsize
 
 
@@ -90,10 +93,10 @@ def product(out: Row, height: int, matrix: Row, down: int, right: int, rows: Row
 
 
 @compiled
-def cross_entropy(net: Any, rows: Row, outputs: Row, norm: Row, p: Row) -> Any:
+def cross_entropy(net: Any, rows: Row) -> Any:
     """Weighted sum over a block of log sum_c e^o_c - sum_c y_c o_c; writes that logarithm and the softmax."""
     n, classes, part = net.length, net.classes, at(floats(net.scratch), 2 * net.half * net.length)
-    top, mass = at(part, n), at(part, 2 * n)
+    outputs, norm, top, mass = at(rows, net.output * n), at(rows, net.norm * n), at(part, n), at(part, 2 * n)
     for s in range(n):
         top[s] = outputs[s]
     for c in range(1, classes):
@@ -103,11 +106,11 @@ def cross_entropy(net: Any, rows: Row, outputs: Row, norm: Row, p: Row) -> Any:
     fill(mass, ZERO, n)
     fill(part, ZERO, n)
     for c in range(classes):
-        o, y, e = at(outputs, c * n), at(rows, (net.target + c) * n), at(p, c * n)
+        o, y, p = at(outputs, c * n), at(rows, (net.target + c) * n), at(rows, (net.softmax + c) * n)
         for s in range(n):
             x = o[s] - top[s]
-            e[s] = exp(x)
-            mass[s] += e[s]
+            p[s] = exp(x)
+            mass[s] += p[s]
             part[s] += y[s] * x
     for s in range(n):
         x = log1p(mass[s] - ONE)
@@ -115,30 +118,24 @@ def cross_entropy(net: Any, rows: Row, outputs: Row, norm: Row, p: Row) -> Any:
         norm[s] = top[s] + x
         mass[s] = ONE / mass[s]
     for c in range(classes):
-        e = at(p, c * n)
+        p = at(rows, (net.softmax + c) * n)
         for s in range(n):
-            e[s] *= mass[s]
+            p[s] *= mass[s]
     return dot(at(rows, net.sample * n), part, n)
 
 
 @compiled
 def softmax(net: Any, rows: Row) -> None:
-    """Write e^(o - norm)."""
-    n, norm = net.length, at(rows, net.norm * net.length)
+    """Write p = e^(o - norm), and log sum_c p_c: the excess."""
+    n = net.length
+    norm, excess = at(rows, net.norm * n), at(rows, net.excess * n)
+    fill(excess, ZERO, n)
     for c in range(net.classes):
         o, p = at(rows, (net.output + c) * n), at(rows, (net.softmax + c) * n)
         for s in range(n):
-            p[s] = exp(o[s] - norm[s])
-
-
-@compiled
-def softmax_excess(net: Any, rows: Row) -> None:
-    """Write log sum_c p_c, added up in the order in which moves add up their p_c e^dz_c."""
-    n, excess, p = net.length, at(rows, net.excess * net.length), at(rows, net.softmax * net.length)
-    for s in range(n):
-        excess[s] = p[s]
-    for c in range(1, net.classes):
-        add(excess, ONE, at(p, c * n), n)
+            x = exp2(LOG2E, max(o[s] - norm[s], LOW))
+            p[s] = x
+            excess[s] += x
     for s in range(n):
         excess[s] = log(excess[s])
 
@@ -167,9 +164,7 @@ def block_loss(net: Any, rows: Row) -> Any:
     """Weighted sum of the losses of a block from its outputs; keeps the softmax for cross-entropy."""
     n, outputs = net.length, at(rows, net.output * net.length)
     if net.loss == CROSS_ENTROPY:
-        result = cross_entropy(net, rows, outputs, at(rows, net.norm * n), at(rows, net.softmax * n))
-        softmax_excess(net, rows)
-        return result
+        return cross_entropy(net, rows)
     w, result = at(rows, net.sample * n), ZERO
     for c in range(net.classes):
         o, y = at(outputs, c * n), at(rows, (net.target + c) * n)
@@ -181,11 +176,20 @@ def block_loss(net: Any, rows: Row) -> Any:
 
 
 @compiled
+def loss_for_moves(net: Any, rows: Row) -> Any:
+    """Do as `block_loss`, and fill what the evaluation of moves needs besides."""
+    result = block_loss(net, rows)
+    if net.loss == CROSS_ENTROPY:
+        softmax(net, rows)
+    return result
+
+
+@compiled
 def loss_of_outputs(net: Any) -> float:
-    """Give J from the outputs that stand in the data, with a fresh softmax."""
+    """Give J from the outputs that stand in the data, and fill what the evaluation of moves needs."""
     result = 0.0
     for block in range(net.blocks):
-        result += block_loss(net, block_rows(net, block))
+        result += loss_for_moves(net, block_rows(net, block))
     return result
 
 
@@ -237,4 +241,8 @@ def synchronize(address: int) -> float:
             fill(linear, ZERO, last.inputs * n)
             matrix = at(floats(net.theta), last.weight)
             product(linear, last.inputs, matrix, UNIT, last.inputs, targets, net.classes, n)
-    return forward(net, NEVER)
+    value = forward(net, NEVER)
+    if net.loss == CROSS_ENTROPY:
+        for block in range(net.blocks):
+            softmax(net, block_rows(net, block))
+    return value

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels_change import change_of_loss, commit
-from .kernels_forward import loss_of_outputs, nth_layer, synchronize
+from .kernels_forward import ALWAYS, loss_of_outputs, nth_layer, synchronize
 from .kernels_propagate import nth_change
 from .rows import entry, net_of, scalar
 
@@ -65,12 +65,12 @@ def run(
     """
     net, drifted = net_of(address), 0
     for k in range(accepted.size):
-        kept, accepted[k] = False, True
+        accepted[k] = True
         if temperatures[k] < math.inf:
-            deltas[k], kept = change_of_loss(net, changes, start[k], start[k + 1])
+            deltas[k] = change_of_loss(net, changes, start[k], start[k + 1])
             accepted[k] = accepts(deltas[k], temperatures[k], uniforms[k])
         if accepted[k]:
-            value = commit(net, changes, start[k], start[k + 1], value + deltas[k], kept)
+            value = commit(net, changes, start[k], start[k + 1], value + deltas[k], temperatures[k] < math.inf)
             drifted += 1
             if drifted == DRIFT:
                 value, drifted = synchronize(address), 0
@@ -121,11 +121,11 @@ def sweep(
                 target = below(counter, kind - 1)
                 target += 1 if target >= codes[w] else 0
             nth_change(changes, w).value = levels[owner[w], target] * scale[w]
-            delta, kept = change_of_loss(net, changes, w, w + 1)
+            delta = change_of_loss(net, changes, w, w + 1)
             counter += GOLDEN
             proposed += 1
             if accepts(delta, temperatures[t], np.float64(bits(counter) >> S11) * 2.0**-53):
-                value = commit(net, changes, w, w + 1, value + delta, kept)
+                value = commit(net, changes, w, w + 1, value + delta, ALWAYS)
                 codes[w] = target
                 accepted += 1
                 drifted += 1
