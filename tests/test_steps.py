@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import qanneal_opt as qa
 from qanneal_opt import judge
-from qanneal_opt.samplers import Samples, SamplerError
+from qanneal_opt.samplers import SamplerError, Samples
 from qanneal_opt.steps.blocks import Block
 from qanneal_opt.steps.compiled import CompiledEvaluator, Evaluators
 from qanneal_opt.steps.evaluator import Evaluator
@@ -234,7 +234,7 @@ def test_residual_metropolis_leaves_the_true_boltzmann_distribution_of_a_block_i
 class Broken:
     """A sampler that fails in the way it is told to."""
 
-    name, draws_at_temperature, parameters = "broken", True, {}  # noqa: RUF012
+    name, draws_at_temperature, parameters = "broken", True, {}
 
     def __init__(self, how):
         self.how = how

@@ -22,9 +22,10 @@ def row_model(objective: Objective, layer: nn.Linear, unit: int, *, threshold: f
 
     so that one second derivative a sample gives the whole matrix. The cost: one Hessian-vector product with
     respect to z (its gradient comes on the way; together 2 ge, a ge being a forward and backward pass), and
-    2 N n (n + 1) multiplications for g, H and their errors, instead of n such products (2 n ge). Each entry is a mean over samples and has a standard
-    error; an entry m becomes ``sign(m) max(0, |m| - threshold * error)``, which leaves what the data can tell
-    from noise.
+    2 N n (n + 1) multiplications for g, H and their errors, instead of n such products (2 n ge).
+
+    Each entry is a mean over samples and has a standard error; an entry m becomes
+    ``sign(m) max(0, |m| - threshold * error)``, which leaves what the data can tell from noise.
 
     Args:
         objective: model, loss and data; the loss is a mean over samples, which the model treats one by one.
