@@ -13,7 +13,6 @@ from torch import Tensor
 
 from qanneal_opt.encoding.base import Encoded, keep_best
 from qanneal_opt.encoding.levels import EncodedLevels
-from qanneal_opt.encoding.mask import EncodedMask
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
 from qanneal_opt.refit import LR, Adam
@@ -183,7 +182,7 @@ class View:
         """Take one refit step: ``grads`` of :attr:`trained`, ``scale_grads`` of the scales of :attr:`scaled`."""
         self.weights_adam.update(self.trained, [p.detach() for p in self.trained], grads, lr)
         for encoded in self.encoded:
-            if isinstance(encoded, EncodedMask):
+            if not isinstance(encoded, EncodedLevels):
                 encoded.after_base()
         train_scales(self.scales_adam, self.scaled, scale_grads, lr)
 

@@ -340,7 +340,7 @@ def test_a_users_own_loss_and_a_dataloader_go_the_general_way():
 def test_smoothing_needs_a_cross_entropy():
     samples = (data()[0], functional.one_hot(data()[1], 3).float())
     optimizer = optimizer_of(net(), qa.DirectStep(smoothing=0.1), None, functional.mse_loss, samples)
-    with pytest.raises(ValueError, match="Invalid smoothing: 0.1"):
+    with pytest.raises(ValueError, match=r"Invalid smoothing: 0\.1"):
         optimizer.anneal()
 
 

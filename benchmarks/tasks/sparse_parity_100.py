@@ -14,7 +14,7 @@ BASELINE = sparse_parity.BASELINE
 METRIC = sparse_parity.METRIC
 TUNING_SEEDS = sparse_parity.TUNING_SEEDS
 SAMPLES = 100
-L1_SETTING = Setting("tanh", 64, lr=3e-2, l1=3e-4)
+L1_SETTING = Setting("tanh", 256, lr=1e-2, l1=1e-3, weight_decay=0.0)
 
 
 def tune() -> Iterator[dict[str, Any]]:
