@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,22 +39,17 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network and how it went.
+    """What a run reached and cost.
 
     Attributes:
-        model: the network.
-        optimizer: with its records.
         loss: mean cross-entropy over the training data, with the plan's smoothing.
         accuracy: on the test data.
         gradients: full-batch forward and backward passes, annealing's own among them.
     """
 
-    model: nn.Sequential
-    optimizer: qa.AnnealingOptimizer
     loss: float
     accuracy: float
     gradients: float
-    curve: list[float] = field(default_factory=list)
 
 
 def network(sizes: Sequence[int]) -> nn.Sequential:
@@ -108,8 +103,7 @@ def train(split: Split, hidden: Sequence[int], step: Any, plan: Plan, seed: int)
     sizes = [p.numel() for p in weights]
     spent = sum(passes(record, step, sum(sizes), split.classes) for record in optimizer.records)
     gradients = len(order) * plan.batch / len(inputs) + plan.polish + spent
-    curve = [record.loss_after for record in optimizer.records if record.loss_after is not None]
-    return Trained(model, optimizer, float(objective.smoothed(plan.smoothing)()), accuracy, gradients, curve)
+    return Trained(float(objective.smoothed(plan.smoothing)()), accuracy, gradients)
 
 
 def passes(record: qa.AnnealRecord, step: Any, weights: int, outputs: int) -> float:

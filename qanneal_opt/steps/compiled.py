@@ -82,7 +82,7 @@ class Refits:
         owners: list[Any] = [e.param for e in scaled]
         like = (stack, *owners, None, *trained)
         if self._refit is None or len(like) != len(self._like) or any(a is not b for a, b in zip(like, self._like)):
-            self._refit = Refit(stack, owners, [e.scale for e in scaled], trained)
+            self._refit = stack.refit(owners, [e.scale for e in scaled], trained)
             self._like = like
         return self._refit
 
