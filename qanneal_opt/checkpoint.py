@@ -75,9 +75,9 @@ def merge(optimizer: Optimizer, state_dict: StateDict) -> StateDict:
     for group in groups:
         if "encoding" in group:
             group["encoding"] = group["encoding"].spec()
-    groups[0]["anneal_best"] = optimizer._best.loss
+    groups[0]["anneal_best"] = optimizer._alternation.best.loss
     groups[0]["anneal_owned"] = [int(levels.latent is None) for levels in optimizer._levels]
-    groups[0]["anneal_strategies"] = [step.state_dict() for step in optimizer._steps]
+    groups[0]["anneal_strategies"] = [step.state_dict() for step in optimizer._alternation.steps]
     return {**state_dict, "state": state}
 
 
@@ -122,7 +122,7 @@ def load(optimizer: AnnealingOptimizer, ours: Tensors) -> None:
     memory = optimizer._memory
     for key, value in counters().items():
         memory.setdefault(key, value)
-    for step, state in zip(optimizer._steps, memory["anneal_strategies"], strict=False):
+    for step, state in zip(optimizer._alternation.steps, memory["anneal_strategies"], strict=False):
         step.load_state_dict(state)
     for encoded in optimizer._encoded:
         if encoded.param in ours:
@@ -130,11 +130,13 @@ def load(optimizer: AnnealingOptimizer, ours: Tensors) -> None:
     for levels, owned in zip(optimizer._levels, memory["anneal_owned"], strict=False):
         if owned:
             levels.begin()
-    optimizer._best, optimizer._adams = Best(), adams()
+    optimizer._alternation.best, optimizer._adams = Best(), adams()
     best = {p: _copied(sections["best"], p) for p, sections in ours.items() if "best" in sections}
     if memory["anneal_best"] < math.inf and all(encoded.param in best for encoded in optimizer._encoded):
         discrete = [best.pop(encoded.param) for encoded in optimizer._encoded]
-        optimizer._best = Best(memory["anneal_best"], discrete, {p: kept["weights"] for p, kept in best.items()})
+        optimizer._alternation.best = Best(
+            memory["anneal_best"], discrete, {p: kept["weights"] for p, kept in best.items()}
+        )
     for param, sections in ours.items():
         for name, moments in sections.get("adam", {}).items():
             if float(moments["step"]) > 0:
@@ -145,29 +147,28 @@ def load(optimizer: AnnealingOptimizer, ours: Tensors) -> None:
 
 def _owners(optimizer: AnnealingOptimizer) -> list[Tensor]:
     """The parameters under whose state there is something of ours."""
-    if optimizer._anneals:
+    if optimizer._alternation.anneals:
         return [p for group in optimizer.param_groups for p in group["params"]]
     return [encoded.param for encoded in optimizer._encoded]
 
 
 def _gather(optimizer: AnnealingOptimizer) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Every parameter's tensors. Where there is nothing yet they are zeros: which names there are is fixed."""
-    best = optimizer._best
-    view = optimizer._view(None, math.nan, best)
+    best, view = optimizer._alternation.best, optimizer._view()
     has_best = best.loss < math.inf
     scales = {e.param: e.scale for e in view.scaled}
     trained = set(view.trained)
     for encoded in optimizer._encoded:
         sections: dict[str, Any] = {"encoding": encoded.tensors(), "adam": {}}
-        if optimizer._anneals:
+        if optimizer._alternation.anneals:
             sections["best"] = best.encoded[encoded.owner] if has_best else _zeros(encoded.snapshot())
             if encoded.param in trained:
                 sections["adam"]["refit"] = optimizer._adams["refit"].tensors(encoded.param, encoded.param)
         if encoded.param in scales:
-            for name in ("refit_scale", "scale") if optimizer._anneals else ("scale",):
+            for name in ("refit_scale", "scale") if optimizer._alternation.anneals else ("scale",):
                 sections["adam"][name] = optimizer._adams[name].tensors(encoded.param, scales[encoded.param])
         yield encoded.param, sections
-    if optimizer._anneals:
+    if optimizer._alternation.anneals:
         for param in view.continuous:
             weights = best.continuous.get(param) if has_best else torch.zeros_like(param)
             weights = param.detach().clone() if weights is None else weights

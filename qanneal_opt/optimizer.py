@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import inspect
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo as disable_dynamo
 from torch.optim.optimizer import Optimizer
 
 from qanneal_opt import checkpoint
+from qanneal_opt.alternation import Alternation
 from qanneal_opt.encoding.base import Encoded
 from qanneal_opt.encoding.levels import EncodedLevels, Levels
 from qanneal_opt.objective import Objective
-from qanneal_opt.schedule import Every, Schedule, Span
-from qanneal_opt.telemetry import AnnealRecord, add_up, summarize
-from qanneal_opt.view import Best, Fallback, Step, View, train_scales
-
-KEPT_RECORDS = 10_000
+from qanneal_opt.schedule import Every, Schedule
+from qanneal_opt.telemetry import AnnealRecord, summarize
+from qanneal_opt.view import Step, View, train_scales
 
 
 class AnnealingOptimizer(Optimizer):
@@ -43,9 +40,6 @@ class AnnealingOptimizer(Optimizer):
         schedule: when to anneal.
         seed: every annealing step draws from a generator seeded by ``seed`` and its own number.
         **base_options: go to ``base``.
-
-    Attributes:
-        records: the last 10,000 :class:`AnnealRecord`.
 
     Raises:
         TypeError: if ``base`` makes no optimizer, or an argument is of a kind that cannot serve.
@@ -83,33 +77,27 @@ class AnnealingOptimizer(Optimizer):
         self._base = base(params, **base_options)
         if not isinstance(self._base, Optimizer):
             raise TypeError(f"Invalid base: it made a {type(self._base).__name__}; a torch.optim.Optimizer is needed")
-        if objective is not None and not isinstance(objective, Objective):
-            raise TypeError(f"Invalid objective: {type(objective).__name__}; a qanneal_opt.Objective is needed")
-        if not (hasattr(schedule, "due") and hasattr(schedule, "span")) or isinstance(schedule, type):
-            raise TypeError(f"Invalid schedule: {schedule!r}; Every(...) or OnPlateau(...) is needed")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"Invalid seed: {seed}; an int of at least 0 is needed")
-        self._objective = objective
-        self._steps = _steps(annealing)
-        self._schedule = schedule
-        self._seed = seed
-        self.records: deque[AnnealRecord] = deque(maxlen=KEPT_RECORDS)
+        self._alternation = Alternation(objective, annealing, schedule, seed)
         self._encoded: list[Encoded] = []
         self._levels: list[EncodedLevels] = []  # those of _encoded that have levels
-        self._best = Best()
         self._adams = checkpoint.adams()
         self._loading: checkpoint.Tensors = {}
         super().__init__(self._base.param_groups, self._base.defaults)  # the hooks; the groups are the base's own
         self._link()
         for group in self.param_groups:
             self._encode(group)
-        if self._anneals and not self._encoded:
+        if self._alternation.anneals and not self._encoded:
             raise ValueError('Invalid annealing: no group carries an "encoding", so there is nothing to anneal')
 
     @property
     def objective(self) -> Objective | None:
         """The loss that annealing judges moves by."""
-        return self._objective
+        return self._alternation.objective
+
+    @property
+    def records(self) -> deque[AnnealRecord]:
+        """The last 10,000 :class:`AnnealRecord`."""
+        return self._alternation.records
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one gradient step of the base, then an annealing step if the schedule says so.
@@ -133,15 +121,11 @@ class AnnealingOptimizer(Optimizer):
         Raises:
             ValueError: if there is no objective or no annealing step.
         """
-        if not self._anneals:
-            name = "objective" if self._objective is None else "annealing"
-            raise ValueError(f"Invalid {name}: None; anneal() needs an objective and an annealing step")
-        best = Best()
-        return self._anneal(None, math.nan, best)
+        return self._alternation.anneal(self._view(), self._memory)
 
     def restore_best(self) -> None:
         """Put back the best weights and scales of the present span; the base's state stays. No-op without one."""
-        self._view(None, math.nan, self._best).restore(self._best)
+        self._view().restore(self._alternation.best)
 
     def summary(self) -> str:
         """Give a short table of what annealing did, what it cost and what it was worth."""
@@ -204,7 +188,7 @@ class AnnealingOptimizer(Optimizer):
             self._loading = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in _portable(self).items() if k not in ("_base", "_ticked", "_unhooked")}
+        state = {k: v for k, v in _portable(self).items() if k not in ("_base", "_unhooked")}
         return {**state, "_base": (type(self._base), _portable(self._base))}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -234,10 +218,6 @@ class AnnealingOptimizer(Optimizer):
         # Hooks run once, around our step: the base's is called without the wrapper that torch put around it.
         step: Any = type(self._base).step
         self._unhooked = step.__wrapped__ if getattr(step, "hooked", False) else step
-
-    @property
-    def _anneals(self) -> bool:
-        return self._objective is not None and bool(self._steps)
 
     @property
     def _memory(self) -> dict[str, Any]:
@@ -272,10 +252,8 @@ class AnnealingOptimizer(Optimizer):
     def _encoded_step(self, closure: Callable[[], Any] | None) -> Any:
         moving = any(bool(group.get("lr", 1.0) != 0) for group in self.param_groups)
         loss = self._gradient_step(closure, moving)
-        if self._anneals and moving:
-            memory = self._memory
-            memory["anneal_step"] += 1
-            self._anneal_if_due(memory["anneal_step"], memory)
+        if self._alternation.anneals and moving:
+            self._alternation.after(self._view, self._memory)
         return loss
 
     def _gradient_step(self, closure: Callable[[], Any] | None, moving: bool) -> Any:
@@ -334,74 +312,16 @@ class AnnealingOptimizer(Optimizer):
             grads = [levels.scale_gradient(levels.param.grad) for levels in scaled if levels.param.grad is not None]
             train_scales(self._adams["scale"], scaled, grads, float(group.get("lr", 1e-3)))
 
-    def _anneal_if_due(self, step: int, memory: dict[str, Any]) -> None:
-        assert self._objective is not None
-        objective, schedule = self._objective, self._schedule
-        now = time.perf_counter()
-        if schedule.budget is not None:
-            memory["anneal_clock"] += now - self.__dict__.get("_ticked", now)
-        due = schedule.due(step, lambda: float(objective()), memory)
-        if due:
-            span = schedule.span(step)
-            spent = memory["anneal_model"] + memory["anneal_sample"] + memory["anneal_judge"]
-            if schedule.budget is None or spent <= schedule.budget * memory["anneal_clock"]:
-                self._anneal(span, memory["anneal_reference"] if span else math.nan, self._best if span else Best())
-            if span is not None and span.round == span.rounds - 1:
-                self.restore_best()
-                self._best = Best()
-                memory["anneal_reference"] = math.nan
-        if schedule.budget is not None:
-            self._ticked = now
-
-    def _anneal(self, span: Span | None, reference: float, best: Best) -> AnnealRecord:
-        assert self._objective is not None
-        memory, objective = self._memory, self._objective
-        number = memory["anneal_calls"]
-        step = self._steps[number % len(self._steps)]
-        view = self._view(span, reference, best)
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1, np.uint64)[0] >> 1)
-        generator = torch.Generator().manual_seed(seed)
-        try:
-            with objective.frozen():
-                record: AnnealRecord = step(view, objective, generator)
-        except Fallback as reason:
-            record = AnnealRecord(memory["anneal_step"], step.name, fallback=str(reason))
-        except BaseException:
-            for levels in self._levels:
-                levels.write()  # whatever was under way, codes and weights agree
-            raise
-        if span is None:
-            view.restore(best)
-        else:
-            memory["anneal_reference"] = view.reference
-        self.records.append(record)
-        add_up(memory, record)
-        return record
-
-    def _view(self, span: Span | None, reference: float, best: Best) -> View:
+    def _view(self) -> View:
         encoded = {e.param for e in self._encoded}
         params = dict.fromkeys(p for group in self.param_groups for p in group["params"])
-        continuous = [p for p in params if p.requires_grad and p.is_floating_point() and p not in encoded]
         return View(
             self._encoded,
-            continuous,
-            self._memory.get("anneal_step", 0),
-            span,
-            reference,
-            best,
-            self._adams["refit"],
-            self._adams["refit_scale"],
+            continuous=[p for p in params if p.requires_grad and p.is_floating_point() and p not in encoded],
+            step=self._memory.get("anneal_step", 0),
+            weights_adam=self._adams["refit"],
+            scales_adam=self._adams["refit_scale"],
         )
-
-
-def _steps(annealing: Step | Sequence[Step] | None) -> list[Step]:
-    if annealing is None:
-        return []
-    steps: list[Any] = list(annealing) if isinstance(annealing, (list, tuple)) else [annealing]
-    for step in steps:
-        if not callable(step) or not hasattr(step, "name") or isinstance(step, type):
-            raise TypeError(f"Invalid annealing: {step!r}; a step object, such as QuboStep(), is needed")
-    return steps
 
 
 def _portable(optimizer: Optimizer) -> dict[str, Any]:

@@ -11,7 +11,7 @@ PACKAGE = "qanneal_opt"
 FLOORS = (
     "qubo objective losses moves schedule telemetry guards subset",
     "samplers curvature encoding judge refit",
-    "optimizer view checkpoint compress nn",
+    "optimizer alternation view checkpoint compress nn",
     "steps integrations",
     PACKAGE,  # its __init__.py, the public face: above the parts, below the commands
     "demo testing",

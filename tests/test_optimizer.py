@@ -599,7 +599,7 @@ def test_an_annealing_step_that_raises(trouble):
     with pytest.raises(trouble):
         train(model, optimizer, 3)
     assert exact(optimizer, model[0].weight) and not optimizer.records
-    optimizer._steps = [Idle()]
+    optimizer._alternation.steps = [Idle()]
     legal(model, optimizer)
 
 
@@ -646,8 +646,8 @@ def test_a_span_cools_and_ends_at_its_best():
     step = qa.DirectStep(proposals=10, refit=2, temperature=(0.5, 0.05))
     optimizer = make(model, annealing=step, schedule=qa.Every(2, start=1, stop=9))
     train(model, optimizer, 8)
-    assert optimizer._best.loss < math.inf
-    kept = optimizer._best
+    assert optimizer._alternation.best.loss < math.inf
+    kept = optimizer._alternation.best
     train(model, optimizer, [8])
     records = list(optimizer.records)
     heat = [record.temperature for record in records]
@@ -709,12 +709,12 @@ def test_a_users_anneal_is_a_call_of_its_own():
     model, step = net(), Watch()
     optimizer = make(model, annealing=step, schedule=qa.Every(1, stop=3))
     train(model, optimizer, 2)
-    best, loss = optimizer._best, optimizer._best.loss
+    best, loss = optimizer._alternation.best, optimizer._alternation.best.loss
     before = float(optimizer.objective())
     record = optimizer.anneal()
     assert isinstance(record, AnnealRecord) and record is optimizer.records[-1]
     assert float(optimizer.objective()) <= before + 1e-6  # a span of its own: it ends at its best
-    assert optimizer._best is best and best.loss == loss
+    assert optimizer._alternation.best is best and best.loss == loss
     train(model, optimizer, [2])
     spans = [span for span, _ in step.calls]
     assert spans == [(0, 3), (1, 3), None, (2, 3)]
@@ -772,7 +772,7 @@ def test_a_budget_caps_the_share_of_training_time(schedule, monkeypatch):
 
     model = net()
     optimizer = make(model, annealing=Slow(), schedule=schedule)
-    monkeypatch.setattr("qanneal_opt.optimizer.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("qanneal_opt.alternation.time.perf_counter", lambda: now[0])
     shares = []
     for step in range(200):
         now[0] += 1.0

@@ -58,8 +58,7 @@ def optimizer_of(model, annealing, encoding=None, loss=functional.cross_entropy,
 
 
 def view_of(optimizer):
-    view = optimizer._view(None, math.nan, optimizer._best)
-    return view
+    return optimizer._view()
 
 
 @pytest.mark.parametrize("name", ENCODINGS)

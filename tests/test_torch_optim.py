@@ -311,7 +311,7 @@ def test_a_step_without_gradients_is_a_no_op(build):
     model = net()
     optimizer = build(model)
     if build is annealed:
-        optimizer._schedule = qa.Every(100)
+        optimizer._alternation.schedule = qa.Every(100)
     before = weights(model)
     optimizer.step()
     assert same(before, weights(model))

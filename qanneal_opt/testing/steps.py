@@ -134,7 +134,7 @@ def _call(optimizer: AnnealingOptimizer, name: str) -> AnnealRecord:
         if abs(start - before) <= slack:  # what it judges by is the objective itself
             told = abs(end - after) <= slack
             require(told, f"the record's loss_after is {end}, and the objective is {after}")
-    for state in [part.state_dict() for part in optimizer._steps]:
+    for state in [part.state_dict() for part in optimizer._alternation.steps]:
         require_plain(state, "state_dict()")
     return record
 
