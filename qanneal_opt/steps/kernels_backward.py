@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from qanneal_opt.simd import HALF, TWO, ZERO, Row, at, compiled, dot, entry, fill, floats, total
+
 from .kernels_forward import NEVER, UNIT, block_rows, forward, nth_layer, product
 from .net import CROSS_ENTROPY, IDENTITY, MSE
-from .rows import HALF, TWO, ZERO, Row, at, compiled, descend, dot, entry, fill, floats, net_of, total
+from .rows import descend, net_of
 
 Floats: TypeAlias = NDArray[np.float32]
 

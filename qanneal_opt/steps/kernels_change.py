@@ -11,17 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .kernels_forward import UNIT, block_rows, loss_for_moves, nth_layer, softmax
-from .kernels_propagate import COMMIT, EXACT, input_row, nth_change, propagate
-from .net import CROSS_ENTROPY, IDENTITY, LEAKY, MSE
-from .rows import (
+from qanneal_opt.simd import (
     LOG2E,
     ONE,
     TWO,
     ZERO,
     Float,
     Row,
-    activate,
     add,
     at,
     compiled,
@@ -34,6 +30,11 @@ from .rows import (
     largest,
     log,
 )
+
+from .kernels_forward import UNIT, block_rows, loss_for_moves, nth_layer, softmax
+from .kernels_propagate import COMMIT, EXACT, input_row, nth_change, propagate
+from .net import CROSS_ENTROPY, IDENTITY, LEAKY, MSE
+from .rows import activate
 
 # Where an output moves by more, a softmax that float32 has at least at e^-87 no longer tells all of the sum.
 WIDE = np.float32(30)

@@ -7,11 +7,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from qanneal_opt.simd import ONE, TWO, ZERO, Row, at, compiled, dot, entry, fill, floats, ints, scalar, scaled
+
 from .kernels_change import unit_change
 from .kernels_forward import block_rows, nth_layer
 from .kernels_propagate import input_row, nth_change, propagate
 from .net import CROSS_ENTROPY, MSE
-from .rows import ONE, TWO, ZERO, Row, at, compiled, dot, entry, fill, floats, ints, net_of, scalar, scaled
+from .rows import net_of
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float32]

@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .net import CROSS_ENTROPY, IDENTITY, LAYER, MSE
-from .rows import (
+from qanneal_opt.simd import (
     LOG2E,
     LOW,
     ONE,
     ZERO,
     Float,
     Row,
-    activate,
     at,
     compiled,
     dot,
@@ -29,12 +27,13 @@ from .rows import (
     exp2,
     fill,
     floats,
-    layer_of,
     log,
     log1p,
-    net_of,
     scalar,
 )
+
+from .net import CROSS_ENTROPY, IDENTITY, LAYER, MSE
+from .rows import activate, layer_of, net_of
 
 # numba would compile a function anew for a plain 1 or True as an argument.
 UNIT: Any = np.int64(1)

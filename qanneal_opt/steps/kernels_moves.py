@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qanneal_opt.rng import GOLDEN, below, uniform
+from qanneal_opt.simd import entry, scalar
+
 from .kernels_change import change_of_loss, commit
 from .kernels_forward import ALWAYS, loss_of_outputs, nth_layer, synchronize
 from .kernels_propagate import nth_change
-from .rows import entry, net_of, scalar
+from .rows import net_of
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
-# Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014)
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-MIX1, MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-S11, S27, S30, S31, S32 = (np.uint64(n) for n in (11, 27, 30, 31, 32))
 DRIFT = 512  # commits between two full forward passes: float32 sums of z are then still right to 1e-6
 
 
@@ -77,20 +76,6 @@ def run(
     return loss_of_outputs(net) if drifted > 0 else value
 
 
-@scalar
-def bits(counter: np.uint64) -> Any:
-    """Give 64 random bits for a counter that goes in steps of GOLDEN (SplitMix64)."""
-    x = (counter ^ (counter >> S30)) * MIX1
-    x = (x ^ (x >> S27)) * MIX2
-    return x ^ (x >> S31)
-
-
-@scalar
-def below(counter: np.uint64, count: int) -> Any:
-    """Give a random integer in [0, count), uniform to 2^-32 count."""
-    return np.int64(((bits(counter) >> S32) * np.uint64(count)) >> S32)
-
-
 @entry
 def sweep(
     address: int, changes: int, owner: Ints, scale: Floats, levels: Floats, kinds: Ints, codes: Ints,
@@ -124,7 +109,7 @@ def sweep(
             delta = change_of_loss(net, changes, w, w + 1)
             counter += GOLDEN
             proposed += 1
-            if accepts(delta, temperatures[t], np.float64(bits(counter) >> S11) * 2.0**-53):
+            if accepts(delta, temperatures[t], uniform(counter)):
                 value = commit(net, changes, w, w + 1, value + delta, ALWAYS)
                 codes[w] = target
                 accepted += 1

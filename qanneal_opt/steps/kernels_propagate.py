@@ -10,24 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from qanneal_opt.simd import ONE, ZERO, Row, add, at, compiled, fill, floats, ints, scalar, scaled
+
 from .kernels_forward import UNIT, block_rows, nth_layer, product
 from .net import CHANGE, IDENTITY
-from .rows import (
-    ONE,
-    ZERO,
-    Row,
-    activate,
-    add,
-    at,
-    change_of,
-    compiled,
-    descend,
-    fill,
-    floats,
-    ints,
-    scalar,
-    scaled,
-)
+from .rows import activate, change_of, descend
 
 EXACT: Any = np.int64(0)
 LINEAR: Any = np.int64(1)

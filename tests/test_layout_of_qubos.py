@@ -1,0 +1,42 @@
+"""How compiled samplers read QUBOs: padding, alignment, units of energy."""
+
+import numpy as np
+import pytest
+
+from qanneal_opt.qubo import Qubo
+from qanneal_opt.samplers.layout import LANES, Dense
+
+
+def problem(n, scale, batch=None, shared=False):
+    rng = np.random.default_rng(n)
+    quadratic = rng.normal(size=(n, n) if batch is None or shared else (batch, n, n)) * scale
+    quadratic = quadratic + quadratic.swapaxes(-1, -2)
+    quadratic[..., np.arange(n), np.arange(n)] = 0
+    return Qubo(rng.normal(size=n if batch is None else (batch, n)), quadratic)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-3, 1.0, 1e100])
+@pytest.mark.parametrize(("batch", "shared"), [(None, False), (3, False), (3, True)])
+@pytest.mark.parametrize("n", [1, 16, 21])
+def test_rows_are_the_matrix_in_units_of_a_power_of_two(n, batch, shared, scale):
+    qubo = problem(n, scale, batch, shared)
+    dense = Dense.of(qubo)
+    count = 1 if batch is None else batch
+    assert dense.rows.shape == (1 if shared else count, n, -(-n // LANES) * LANES)
+    assert dense.rows.ctypes.data % 64 == dense.linear.ctypes.data % 64 == 0
+    assert not dense.rows[..., n:].any()
+    assert not dense.linear[:, n:].any()
+    for k in range(count):
+        one, rows = qubo.problem(k), dense.rows[k if len(dense.rows) > 1 else 0]
+        assert np.frexp(dense.unit[k])[0] == 0.5
+        np.testing.assert_allclose(rows[:, :n], one.quadratic / dense.unit[k], rtol=1e-7, atol=1e-30)
+        np.testing.assert_allclose(dense.linear[k, :n], one.linear / dense.unit[k], rtol=1e-7, atol=1e-30)
+    assert max(np.abs(dense.rows).max(), np.abs(dense.linear).max()) <= 1
+    assert shared or all(max(np.abs(r).max(), np.abs(v).max()) >= 0.5 for r, v in zip(dense.rows, dense.linear))
+    assert not shared or len(set(dense.unit)) == 1
+
+
+def test_nothing_is_a_layout_too():
+    dense = Dense.of(Qubo([], []))
+    assert dense.rows.shape == (1, 0, 0)
+    assert Dense.of(Qubo(np.zeros(2), np.zeros((2, 2)))).unit.tolist() == [1.0]
