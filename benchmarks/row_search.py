@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from qanneal_opt.curvature import row_model
 from qanneal_opt.objective import Objective
-from qanneal_opt.qubo import Affine, Qubo
+from qanneal_opt.quadratic import Affine
+from qanneal_opt.qubo import Qubo
 
 Solve = Callable[[Qubo, int], Tensor]  # a QUBO and a seed to bits (m,)
 

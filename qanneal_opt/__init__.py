@@ -4,7 +4,8 @@ from qanneal_opt import losses, samplers
 from qanneal_opt.encoding import Levels, Mask, Window
 from qanneal_opt.objective import Objective
 from qanneal_opt.optimizer import AnnealingOptimizer
-from qanneal_opt.qubo import Affine, QuadraticModel, Qubo
+from qanneal_opt.quadratic import Affine, QuadraticModel
+from qanneal_opt.qubo import Qubo
 from qanneal_opt.schedule import Every, OnPlateau
 from qanneal_opt.steps import DirectStep, QuboStep
 from qanneal_opt.telemetry import AnnealRecord

@@ -13,20 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.data import DataLoader
 
-from qanneal_opt.guards import RandomState, evaluating, passing
+from qanneal_opt.batches import Batch, Pair, check, length, read
+from qanneal_opt.guards import RandomState, evaluating
 from qanneal_opt.losses import Loss, smoothed
-
-Pair = tuple[Any, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Some samples on the model's device; ``size`` is their number, or the sum of their weights."""
-
-    inputs: Any
-    targets: Any
-    weights: Tensor | None  # (N,)
-    size: float
 
 
 class Objective:
@@ -88,7 +77,7 @@ class Objective:
         self.weights = weights
         self._held: list[_Held] = []  # one while frozen; shared with copies
         if isinstance(data, DataLoader) or not callable(data):
-            self._check(data)
+            check(data, self.batch_size, self.weights)
 
     def __call__(self) -> Tensor:
         """Give the mean loss at the model's present weights, a 0-d tensor without a graph."""
@@ -146,13 +135,7 @@ class Objective:
         if self._held:
             self._held[0].noise.rewind()
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        empty = True
-        for batch in self._read(data, device) if isinstance(data, DataLoader) else self._slices(data, device):
-            if batch.size > 0:
-                empty = False
-                yield batch
-        if empty:
-            raise ValueError(f"Invalid data: {type(data).__name__} without samples; at least one is needed")
+        yield from read(data, device, self.batch_size, self.weights)
 
     def forward(self, batch: Batch) -> Any:
         """Run the model on a batch."""
@@ -181,47 +164,14 @@ class Objective:
         data = self.data
         if callable(data) and not isinstance(data, DataLoader):
             data = data()
-            self._check(data)
+            check(data, self.batch_size, self.weights)
         return cast("Pair | DataLoader[Any]", data)
-
-    def _check(self, data: Any) -> None:
-        if isinstance(data, DataLoader):
-            if self.weights is not None or self.batch_size is not None:
-                name = "weights" if self.weights is not None else "batch_size"
-                raise ValueError(f"Invalid {name}: a DataLoader has its own; give an (inputs, targets) pair for it")
-            return
-        if not isinstance(data, (tuple, list)) or len(data) != 2:
-            given = type(data).__name__
-            raise TypeError(f"Invalid data: {given}; an (inputs, targets) pair, a DataLoader or a callable is needed")
-        lengths = {_length(leaf) for part in data for leaf in _leaves(part) or [part]}
-        if self.weights is not None:
-            lengths.add(len(self.weights))
-        if len(lengths) != 1 or 0 in lengths:
-            raise ValueError(f"Invalid data: lengths {sorted(lengths)}; equal and positive ones are needed")
-
-    def _slices(self, data: Pair, device: torch.device) -> Iterator[Batch]:
-        inputs, targets = data
-        count = _length(_leaves(targets)[0])
-        size = self.batch_size or count
-        for at in range(0, count, size):
-            part = slice(at, at + size) if size < count else None
-            weights = None if self.weights is None else self.weights[part or slice(None)]
-            length = float(min(size, count - at) if weights is None else weights.sum())
-            yield Batch(_to(inputs, device, part), _to(targets, device, part), _to(weights, device), length)
-
-    def _read(self, loader: DataLoader[Any], device: torch.device) -> Iterator[Batch]:
-        for item in passing(loader):
-            if not isinstance(item, (tuple, list)) or len(item) != 2:
-                given = f"a DataLoader that gives {type(item).__name__}"
-                raise TypeError(f"Invalid data: {given}; (inputs, targets) pairs are needed")
-            inputs, targets = _to(tuple(item), device)
-            yield Batch(inputs, targets, None, float(_length(next(iter(_leaves(targets)), targets))))
 
     def _sample_losses(self, outputs: Any, targets: Any) -> Tensor:
         """Give each sample's own loss, ``(N,)``: the loss of batches of one."""
         leaves, structure = tree_flatten((outputs, targets))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        lengths = {_length(leaf) for leaf in tensors}
+        lengths = {length(leaf) for leaf in tensors}
         if len(lengths) != 1:
             raise ValueError(f"Invalid outputs: lengths {sorted(lengths)}; weights need one a sample, as targets have")
 
@@ -261,29 +211,3 @@ def _gradients(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
     parts = torch.autograd.grad(loss, list(params), materialize_grads=True, allow_unused=True)
     pairs = zip(parts, params, strict=True)
     return [part if part.stride() == p.stride() else torch.empty_like(p).copy_(part) for part, p in pairs]
-
-
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        return [leaf for part in value.values() for leaf in _leaves(part)]
-    if isinstance(value, (tuple, list)):
-        return [leaf for part in value for leaf in _leaves(part)]
-    return [value]
-
-
-def _length(leaf: Any) -> int:
-    if not isinstance(leaf, Tensor) or leaf.ndim == 0:
-        given = f"a tensor of shape {tuple(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaf).__name__
-        raise TypeError(f"Invalid data: {given}; tensors with a sample dimension are needed")
-    return len(leaf)
-
-
-def _to(value: Any, device: torch.device, part: slice | None = None) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _to(leaf, device, part) for key, leaf in value.items()}
-    if isinstance(value, (tuple, list)):
-        moved = [_to(leaf, device, part) for leaf in value]
-        return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved)
-    if not isinstance(value, Tensor):
-        return value
-    return (value if part is None else value[part]).to(device, non_blocking=True)

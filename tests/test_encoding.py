@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qanneal_opt.encoding import Levels, Mask, Window, levels
 from qanneal_opt.encoding.base import gumbel, keep_best
 from qanneal_opt.moves import Moves
-from qanneal_opt.qubo import QuadraticModel
+from qanneal_opt.quadratic import QuadraticModel
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 VALUES = (

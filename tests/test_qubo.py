@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qanneal_opt.qubo import Affine, QuadraticModel, Qubo
+from qanneal_opt.quadratic import Affine, QuadraticModel
+from qanneal_opt.qubo import Qubo
 
 NUMBER = st.integers(-8, 8).map(lambda k: k / 4)  # sums of products of these are exact in float64
 

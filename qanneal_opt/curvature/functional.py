@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from qanneal_opt.objective import Batch, Objective
+from qanneal_opt.batches import Batch
+from qanneal_opt.objective import Objective
 from qanneal_opt.subset import Subset
 
 Forward = Callable[[Tensor], Any]  # displacements (n,) -> the model's outputs on one batch

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vjp, vmap
 
+from qanneal_opt.batches import Batch
 from qanneal_opt.curvature.functional import Forward, chunk_size, mean_matrix, origin, pull
-from qanneal_opt.objective import Batch, Objective
+from qanneal_opt.objective import Objective
 from qanneal_opt.subset import Subset
 
 

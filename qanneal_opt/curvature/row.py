@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qanneal_opt.batches import Batch
 from qanneal_opt.curvature.functional import differentiable, pull
-from qanneal_opt.objective import Batch, Objective
-from qanneal_opt.qubo import QuadraticModel
+from qanneal_opt.objective import Objective
+from qanneal_opt.quadratic import QuadraticModel
 
 
 def row_model(objective: Objective, layer: nn.Linear, unit: int, *, threshold: float = 3.0) -> QuadraticModel:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qanneal_opt.encoding.base import Encoded, gumbel, keep_best
 from qanneal_opt.moves import Moves
-from qanneal_opt.qubo import Affine
+from qanneal_opt.quadratic import Affine
 
 
 @dataclass(frozen=True)

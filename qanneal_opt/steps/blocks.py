@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qanneal_opt.encoding.window import EncodedWindow
 from qanneal_opt.moves import Moves
-from qanneal_opt.qubo import Affine
+from qanneal_opt.quadratic import Affine
 
 
 @dataclass(frozen=True, eq=False)

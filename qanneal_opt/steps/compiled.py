@@ -13,7 +13,8 @@ from qanneal_opt.encoding.levels import EncodedLevels
 from qanneal_opt.losses import LossSpec, describe
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
-from qanneal_opt.qubo import Affine, Qubo
+from qanneal_opt.quadratic import Affine
+from qanneal_opt.qubo import Qubo
 from qanneal_opt.refit import BETAS, LR
 from qanneal_opt.steps.evaluator import Evaluator, all_finite
 from qanneal_opt.steps.stack import Stack, Unsupported

@@ -13,7 +13,8 @@ from torch import Tensor
 from qanneal_opt.curvature import ggn, hessian
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
-from qanneal_opt.qubo import Affine, QuadraticModel, Qubo
+from qanneal_opt.quadratic import Affine, QuadraticModel
+from qanneal_opt.qubo import Qubo
 from qanneal_opt.subset import Subset
 from qanneal_opt.view import Best, Fallback, View
 
