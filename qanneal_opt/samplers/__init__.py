@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qanneal_opt.samplers.annealer import Annealer
     from qanneal_opt.samplers.arrays import ArraySeat
     from qanneal_opt.samplers.base import SamplerError, Samples, Seat
     from qanneal_opt.samplers.dimod_seat import DimodSeat
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from qanneal_opt.samplers.registry import available, resolve
 
 __all__ = [
+    "Annealer",
     "ArraySeat",
     "DimodSeat",
     "Exact",
@@ -32,6 +34,7 @@ __all__ = [
 
 # Loaded at the first use of a name: the package itself stays quick to import.
 _HOME = {
+    "Annealer": "annealer",
     "ArraySeat": "arrays",
     "DimodSeat": "dimod_seat",
     "Exact": "exact",

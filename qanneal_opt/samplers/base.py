@@ -107,15 +107,13 @@ class Seat(ABC):
         """
         if not isinstance(qubo, Qubo):
             raise TypeError(f"Invalid qubo: {type(qubo).__name__}; must be a Qubo (see Qubo.from_bqm, from_matrix)")
-        reads = _count(num_reads)
-        if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"Invalid temperature: {temperature}; must be positive, or None to minimise")
-        heat = float(temperature) if temperature is not None and self.draws_at_temperature else None
+        reads, wanted = counted(num_reads, "num_reads"), heated(temperature)
+        heat = wanted if self.draws_at_temperature else None
         problems = [qubo] if qubo.batch is None else [qubo.problem(i) for i in range(qubo.batch)]
         requests = [
             Request(problem, reads, own_seed, heat, start)
             for problem, own_seed, start in zip(
-                problems, derived_seeds(seed, len(problems)), _starts(initial_states, qubo, reads)
+                problems, derived_seeds(seed, len(problems)), starting_states(initial_states, qubo, reads)
             )
         ]
         if qubo.n and requests:
@@ -179,17 +177,27 @@ def derived_seeds(seed: int | None, count: int) -> list[int]:
     return [int(word) >> 1 for word in np.random.SeedSequence(seed).generate_state(max(count, 1))]
 
 
-def _count(num_reads: int) -> int:
+def counted(value: int, name: str) -> int:
+    """``value`` as an int of at least 1."""
     try:
-        reads = operator.index(num_reads)
+        count = operator.index(value)
     except TypeError as error:
-        raise TypeError(f"Invalid num_reads: {num_reads!r}; must be an integer") from error
-    if reads < 1:
-        raise ValueError(f"Invalid num_reads: {num_reads}; must be at least 1")
-    return reads
+        raise TypeError(f"Invalid {name}: {value!r}; must be an integer") from error
+    if count < 1:
+        raise ValueError(f"Invalid {name}: {value}; must be at least 1")
+    return count
 
 
-def _starts(initial_states: Any, qubo: Qubo, reads: int) -> list[np.ndarray[Any, Any] | None]:
+def heated(temperature: float | None) -> float | None:
+    """``temperature`` as a positive float, or ``None``."""
+    if temperature is None:
+        return None
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"Invalid temperature: {temperature}; must be positive, or None to minimise")
+    return float(temperature)
+
+
+def starting_states(initial_states: Any, qubo: Qubo, reads: int) -> list[np.ndarray[Any, Any] | None]:
     """The initial states of each problem, uint8 ``(S, n)``."""
     batch = qubo.batch
     count = 1 if batch is None else batch

@@ -28,11 +28,17 @@ class _Name:
     extra: str | None = None  # the extra that brings it; a dependency of ours if None
 
 
+def _annealer() -> Seat:
+    from qanneal_opt.samplers.annealer import Annealer
+
+    return Annealer()
+
+
 _SA = _Name("simulated annealing of dwave-samplers", ocean.dwave_sa, "dwave.samplers")
 _TABU = _Name("tabu search of dwave-samplers", ocean.dwave_tabu, "dwave.samplers")
 
 _NAMES: dict[str, _Name] = {
-    "annealer": _Name("the default: for now the same as dwave-sa", ocean.dwave_sa, "dwave.samplers"),
+    "annealer": _Name("the default: our own annealer of dense QUBOs, batched", _annealer),
     "tabu": _TABU,
     "greedy": _Name("steepest descent of dwave-samplers", ocean.greedy, "dwave.samplers"),
     "exact": _Name(f"enumeration of all states, up to {MAX_VARIABLES} variables", Exact),

@@ -1,0 +1,225 @@
+"""Our own annealer: dense QUBOs, one or a batch, without a model object in between."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from dimod import SampleSet
+from dimod.core.sampler import Sampler
+
+from qanneal_opt.qubo import Qubo
+from qanneal_opt.samplers.base import Request, Samples, Seat, counted, derived_seeds, heated, starting_states
+from qanneal_opt.samplers.chains import Chains
+from qanneal_opt.samplers.layout import Dense
+
+__all__ = ["Annealer"]
+
+Array = np.ndarray[Any, Any]
+
+# In units of the median row norm, measured on dense random problems, n = 256 to 3000, and on random max-cut.
+_HOT, _COLD = 0.2, 0.02
+_SWEEPS = 200
+_ROUNDS, _SMALL = 16, 256  # a short annealing of a small problem is soon caught: it has several
+
+
+class Annealer(Seat, Sampler):
+    r"""Simulated annealing of dense QUBOs, a ``dimod.Sampler`` that also takes a ``Qubo`` or a batch of them.
+
+    To minimise, Metropolis sweeps with temperatures falling geometrically from 0.2 to 0.02 times the median
+    norm of a row of the matrix, then a descent to a state that no single flip improves. At a temperature T,
+    sweeps of single-bit draws from their conditional distributions fall to T in the first half and stay there
+    in the second; what they leave is one draw from :math:`\exp(-E/T)`, up to what few sweeps cannot mix.
+
+    Fields are float32, the energies returned float64, computed from the problem itself. All problems of a
+    batch and all reads are independent chains; which threads run them changes no sample.
+
+    Args:
+        threads: at most so many at a time, ``None`` for :func:`torch.get_num_threads`.
+
+    >>> import dimod
+    >>> Annealer().sample(dimod.BinaryQuadraticModel({"a": 1.0, "b": 0.5}, {"ab": -2.0}, 0.0, "SPIN")).first.sample
+    {'a': np.int8(-1), 'b': np.int8(-1)}
+    >>> Annealer().sample_arrays(Qubo([-1.0, 2.0], [[0.0, 5.0], [5.0, 0.0]]), num_reads=2).bits.tolist()
+    [[1, 0], [1, 0]]
+    """
+
+    name = "annealer"
+    draws_at_temperature = True
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"Invalid threads: {threads}; must be an int of at least 1, or None")
+        self.threads = threads
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Keywords of :meth:`sample` and :meth:`sample_arrays`."""
+        names = ("num_reads", "num_sweeps", "seed", "temperature", "initial_states", "time_limit")
+        return {name: [] for name in names}
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """Nothing beyond the parameters."""
+        return {}
+
+    def sample(self, bqm: Any, **parameters: Any) -> SampleSet:
+        """Sample a ``dimod.BinaryQuadraticModel``; labels and vartype stay as they are.
+
+        Args:
+            bqm: the model.
+            **parameters: those of :meth:`sample_arrays`; ``initial_states`` as ``dimod.as_samples`` reads them.
+        """
+        from dimod import as_samples
+
+        parameters = self.remove_unknown_kwargs(**parameters)
+        labels = list(bqm.variables)
+        if parameters.get("initial_states") is not None:
+            states, given = as_samples(parameters["initial_states"])
+            if set(given) != set(labels):
+                raise ValueError(f"Invalid initial_states: variables {str(given)[:60]}; must be those of the model")
+            ordered = states[:, [given.index(label) for label in labels]]
+            parameters["initial_states"] = (ordered > 0).astype(np.uint8)
+        drawn = self.sample_arrays(Qubo.from_bqm(bqm), **parameters)
+        values = drawn.bits.numpy().astype(np.int8)
+        if bqm.vartype.name == "SPIN":
+            values = 2 * values - 1
+        make: Any = SampleSet.from_samples_bqm  # not annotated
+        samples: SampleSet = make((values, labels), bqm, info=drawn.info)
+        return samples
+
+    def sample_arrays(
+        self,
+        qubo: Qubo,
+        *,
+        num_reads: int = 1,
+        seed: int | None = None,
+        temperature: float | None = None,
+        initial_states: Any = None,
+        num_sweeps: int | None = None,
+        time_limit: float | None = None,
+    ) -> Samples:
+        """Sample ``qubo``: low-energy states, or draws from exp(-E/T) at a temperature T.
+
+        Args:
+            qubo: one problem, or a batch. On another device than the CPU it is copied there and the samples
+                are copied back; ``info["moved_from"]`` then names the device.
+            num_reads: bit strings a problem.
+            seed: any integer from 0; ``None``: a fresh one. No global generator is touched.
+            temperature: positive, in units of the energies; ``None`` minimises.
+            initial_states: ``(n,)`` or ``(S, n)``, for a batch ``(B, S, n)``: zeros and ones, S <= num_reads.
+                The first S reads start there, and nothing worse is returned by a minimisation.
+            num_sweeps: sweeps of one annealing. ``None``: 200, and to minimise a problem with n < 256 the
+                best of several annealings is a read: 256 / n of them, 16 at most.
+            time_limit: seconds after which running chains go straight to their end and no read begins
+                but the first of each problem: fewer reads may come back, and ``info["completed"]`` is False.
+
+        Returns:
+            Samples, best first. ``info`` tells the sweeps, annealings, flips, acceptance (of all proposals),
+            the first and last temperature (of problem 0), whether all was completed, and ``"seconds"``
+            by phase, the one part that equal seeds do not repeat.
+
+        Raises:
+            ValueError: a number, or a shape, out of its range.
+            TypeError: something other than a Qubo.
+        """
+        begun = time.perf_counter()
+        if not isinstance(qubo, Qubo):
+            raise TypeError(f"Invalid qubo: {type(qubo).__name__}; must be a Qubo (see Qubo.from_bqm, from_matrix)")
+        reads, heat = counted(num_reads, "num_reads"), heated(temperature)
+        if time_limit is not None and not time_limit > 0:
+            raise ValueError(f"Invalid time_limit: {time_limit}; must be positive seconds, or None")
+        n, problems = qubo.n, 1 if qubo.batch is None else qubo.batch
+        rounds = max(1, min(_ROUNDS, _SMALL // max(n, 1))) if num_sweeps is None and heat is None else 1
+        sweeps = _SWEEPS if num_sweeps is None else counted(num_sweeps, "num_sweeps")
+        keys = np.asarray(derived_seeds(seed, problems), np.uint64)
+        starts = [start for start in starting_states(initial_states, qubo, reads) if start is not None]
+        given = starts[0].shape[0] if starts else 0
+        info: dict[str, Any] = {"sampler": self.name, "temperature": heat, "sweeps": sweeps, "annealings": rounds}
+        if qubo.linear.device.type != "cpu":
+            info["moved_from"] = str(qubo.linear.device)
+        if not n or not problems:
+            bits = torch.zeros(problems, reads, n, dtype=torch.uint8)
+            return self._given(qubo, bits, reads, info)
+        dense = Dense.of(qubo)
+        temperatures = _temperatures(dense, heat, sweeps)
+        states = np.empty((problems, reads * rounds, n), np.uint8)
+        if given:
+            states[:, :given] = np.stack(starts)
+        chains = Chains(dense, temperatures, keys, given, states, draws=heat is not None)
+        prepared = time.perf_counter()
+        done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
+        annealed = time.perf_counter()
+        bits = torch.from_numpy(states if done.all() else _finished(states, done))
+        if given and heat is None:  # a minimum is no worse than where it started
+            bits = torch.cat([bits, torch.from_numpy(np.stack(starts))], 1)
+        flips, proposals = int(chains.tally[:-1].sum()), int(done.sum()) * sweeps * n
+        info |= {
+            "flips": flips,
+            "acceptance": min(flips / proposals, 1.0),
+            "temperatures": [float(temperatures[0, k] * dense.unit[0]) for k in (0, -1)],
+            "completed": not chains.cut,
+        }
+        drawn = self._given(qubo, bits, reads, info)
+        ended = time.perf_counter()
+        info["seconds"] = {
+            "prepare": prepared - begun,
+            "anneal": annealed - prepared,
+            "energies": ended - annealed,
+        }
+        return drawn
+
+    def _given(self, qubo: Qubo, bits: torch.Tensor, reads: int, info: dict[str, Any]) -> Samples:
+        """The best ``reads`` of ``bits`` (B, C, n), best first."""
+        bits = bits.to(qubo.linear.device)
+        if qubo.batch is None:
+            bits = bits[0]
+        energies = qubo.energies(bits)  # (..., C)
+        if energies.shape[-1] > 1:
+            if info["annealings"] > 1 and energies.shape[-1] > reads:  # the best of its annealings is a read
+                bits, energies = _best_of(bits, energies, reads)
+            order = torch.argsort(energies, dim=-1, stable=True)[..., :reads]
+            energies = energies.gather(-1, order)
+            bits = bits.gather(-2, order[..., None].expand(*order.shape, bits.shape[-1]))
+        info["reads_returned"] = energies.shape[-1]
+        return Samples(bits, energies, info)
+
+    def _answers(self, qubo: Qubo, requests: list[Request]) -> list[tuple[Any, dict[str, Any]]]:
+        raise NotImplementedError("sample_arrays answers all problems at once")
+
+
+def _best_of(bits: torch.Tensor, energies: torch.Tensor, reads: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of chains r, r + reads, r + 2 reads, ... the best, for each r."""
+    groups = torch.arange(energies.shape[-1]) % reads
+    chosen = []
+    for r in range(reads):
+        members = (groups == r).nonzero()[:, 0].to(energies.device)
+        chosen.append(members[energies[..., members].argmin(-1)])
+    order = torch.stack(chosen, -1)  # (..., R)
+    return bits.gather(-2, order[..., None].expand(*order.shape, bits.shape[-1])), energies.gather(-1, order)
+
+
+def _finished(states: Array, done: Array) -> Array:
+    """The chains that came to their end, as many for each problem."""
+    least = int(done.sum(1).min())
+    order = np.argsort(~done, axis=1, kind="stable")[:, :least]
+    return np.take_along_axis(states, order[..., None], 1)
+
+
+def _temperatures(dense: Dense, heat: float | None, sweeps: int) -> Array:
+    """Temperatures of the sweeps of each problem, ``(B, S)`` float32 in the layout's units."""
+    norms = np.sqrt(np.einsum("mij,mij->mi", dense.rows, dense.rows))  # (M, n)
+    middle = np.array([np.median(row[row > 0]) if row.any() else 1.0 for row in norms])
+    middle = np.broadcast_to(middle, dense.unit.shape)
+    if heat is None:
+        falling = np.geomspace(_HOT, _COLD, sweeps)
+        minimising: Array = np.multiply.outer(middle, falling).astype(np.float32)
+        return minimising
+    with np.errstate(over="ignore", under="ignore"):
+        last = np.clip(heat / dense.unit, 1e-30, 1e30)  # (B,)
+    first = np.maximum(_HOT * 2 * middle, last)
+    fall = np.minimum(np.arange(sweeps) / max(sweeps // 2, 1), 1.0)  # (S,), 1 from the middle on
+    drawing: Array = (first[:, None] * (last / first)[:, None] ** fall).astype(np.float32)
+    return drawing

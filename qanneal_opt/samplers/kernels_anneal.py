@@ -1,0 +1,103 @@
+"""Compiled annealing of bits: chains of sweeps with local fields in float32.
+
+    f_i = l_i + sum_j Q_ij b_j,    d_i = s_i f_i the price of flipping bit i,    s_i = 1 - 2 b_i
+
+A flip of bit i adds s_i Q_i to all fields: one contiguous row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qanneal_opt.rng import GOLDEN, bits
+from qanneal_opt.samplers.lanes import below, lowest, noise, scale, shift
+from qanneal_opt.samplers.layout import LANES
+from qanneal_opt.simd import ONE, ZERO, Float, Row, at, entry, floats, scalar
+
+Floats: TypeAlias = NDArray[np.float32]
+Ints: TypeAlias = NDArray[np.int64]
+
+NEVER = np.float32(1e30)  # the price of what must not be flipped: padding
+ROUNDING = np.float32(-1e-6)  # a descent takes what lowers the energy by more, in units of the largest entry
+TOP = np.uint64(63)
+
+
+@scalar
+def sweep(step: Row, field: Row, cost: Row, limit: Row, rows: Row, width: int) -> Any:
+    """Visit all bits in order, flip i where step_i f_i + cost_i < limit_i; give the number of flips."""
+    moves = 0
+    for o in range(0, width, LANES):
+        s, f, c, e = at(step, o), at(field, o), at(cost, o), at(limit, o)
+        mask, moved = below(s, f, c, e), np.int64(0)
+        while mask != 0:
+            k = lowest(mask)
+            shift(field, s[k], at(rows, (o + k) * width), width)
+            moved |= np.int64(1) << k
+            moves += 1
+            mask = below(s, f, c, e) & (np.int64(-2) << k)  # those after k, whose fields it has changed
+        if moved != 0:
+            scale(s, moved, -ONE)
+    return moves
+
+
+@entry
+def anneal(
+    linear: Floats, rows: Floats, temperatures: Floats, keys: NDArray[np.uint64], given: int, states: NDArray[np.uint8],
+    tally: Ints, scratch: Floats, place: Ints, end: int, barker: Float, descend: bool, work: int,
+) -> None:  # fmt: skip
+    """Run chains ``place[0]`` to ``end`` until all are done or about ``work`` numbers were touched.
+
+    Chain c is read c // B of problem c % B. It starts from its row of ``states`` (B, R, n) if the read is
+    among the first ``given``, from random bits otherwise, sweeps once for each of ``temperatures`` (B or 1, S),
+    and ends with a descent if ``descend``. ``tally`` (S + 1,): flips in each sweep, and those of descents.
+    ``place``: the chain and its next sweep, -1 before it begins; ``scratch`` keeps its state in between.
+    """
+    count, width = linear.shape
+    n, sweeps = states.shape[2], temperatures.shape[1]
+    step = floats(scratch.ctypes.data)
+    field, cost, limit = at(step, width), at(step, 2 * width), at(step, 3 * width)
+    chain, t = place[0], place[1]
+    while chain < end:
+        p, r = chain % count, chain // count
+        row = at(floats(rows.ctypes.data), (p if rows.shape[0] > 1 else 0) * n * width)
+        key = bits(keys[p] + np.uint64(r + 1) * GOLDEN)
+        flips = 0
+        if t < 0:
+            for i in range(width):
+                step[i], field[i], cost[i] = ONE, linear[p, i], ZERO if i < n else NEVER
+            for i in range(n):
+                if states[p, r, i] != 0 if r < given else bits(key + np.uint64(i + 1) * GOLDEN) >> TOP != 0:
+                    step[i] = -ONE
+                    shift(field, ONE, at(row, i * width), width)
+                    flips += 1
+        elif t < sweeps:
+            temperature = temperatures[p if temperatures.shape[0] > 1 else 0, t]
+            counter = key + np.uint64(n + 1 + t * (width >> 1)) * GOLDEN
+            noise(limit, width, counter, temperature, barker)
+            flips = sweep(step, field, cost, limit, row, width)
+            tally[t] += flips
+        else:
+            if descend:
+                for i in range(width):  # what many additions have rounded away comes back
+                    field[i], limit[i] = linear[p, i], ROUNDING
+                for i in range(n):
+                    if step[i] < ZERO:
+                        shift(field, ONE, at(row, i * width), width)
+                for _ in range(n + 100):  # rounding might turn in circles
+                    down = sweep(step, field, cost, limit, row, width)
+                    flips += down
+                    if down == 0:
+                        break
+                tally[sweeps] += flips
+            for i in range(n):
+                states[p, r, i] = step[i] < ZERO
+            chain += 1
+            t = -2
+        t += 1
+        work -= (flips + 1) * width
+        if work < 0:
+            break
+    place[0], place[1] = chain, t
