@@ -111,6 +111,18 @@ class View:
         here = self.span or Span(round, rounds)
         return cooling.at(here.round, here.rounds, self.reference)
 
+    def heat(self, cooling: Cooling, rounds: int, moves: int) -> Tensor:
+        """Give the temperatures of a call's rounds of moves: ``(rounds, moves)`` float64.
+
+        In the schedule's span they fall from round to round, in a call that is its own span from move to move.
+        """
+        if self.span is None:
+            falling = [cooling.at(k, rounds * moves, self.reference) for k in range(rounds * moves)]
+            return torch.tensor(falling, dtype=torch.float64).view(rounds, moves)
+        first, total = self.span.round * rounds, self.span.rounds * rounds
+        falling = [cooling.at(first + k, total, self.reference) for k in range(rounds)]
+        return torch.tensor(falling, dtype=torch.float64)[:, None].repeat(1, moves)
+
     def propose(
         self,
         gradients: Sequence[Tensor],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +17,11 @@ from qanneal_opt.objective import Objective
 from qanneal_opt.quadratic import Affine
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.refit import BETAS, LR
-from qanneal_opt.steps.evaluator import Evaluator, all_finite
+from qanneal_opt.steps.evaluator import Evaluator, Tally, all_finite
 from qanneal_opt.steps.stack import Stack, Unsupported
 from qanneal_opt.steps.stack_layout import parse
 from qanneal_opt.steps.stack_refit import Refit
+from qanneal_opt.steps.stack_rounds import State, anneal
 from qanneal_opt.view import Fallback, View
 
 # A stack keeps all data and activations; past this many numbers the general path's batches are kinder to memory.
@@ -96,6 +98,7 @@ class CompiledEvaluator(Evaluator):
         self.stack = stack
         self.refits = refits
         self.owners: list[Any] = [encoded.param for encoded in view.encoded]
+        self.levels = [encoded for encoded in view.encoded if isinstance(encoded, EncodedLevels)]
 
     def value(self) -> float:
         """Read the present weights, and evaluate the judged objective."""
@@ -145,9 +148,26 @@ class CompiledEvaluator(Evaluator):
             self.loss = self.stack.value + self._price()
         return accepted
 
+    def rounds(self, heat: Tensor, proposals: int, steps: int, generator: torch.Generator) -> Tally:
+        """Anneal in one compiled call, where all moves are gradient-ranked ones of levels."""
+        refit = self._refit() if heat.shape[1] == proposals and len(self.levels) == len(self.view.encoded) else None
+        if refit is None:
+            return super().rounds(heat, proposals, steps, generator)
+        self.gradients()  # refuses what is not finite
+        view = self.view
+        hot, seed = float(heat[-1, -1]) > 0, int(torch.randint(2**62, (), generator=generator))
+        with self.clock("judge"):
+            done = anneal(refit, self.levels, heat, steps, self._moments(), seed, view.best.loss if hot else -math.inf)
+            if done.best is not None:
+                self._write(done.best)
+                view.consider(done.best.value)
+            self._write(done.last)
+        self.loss = done.last.value
+        return Tally(done.judged, done.moved, done.moved, done.gained)
+
     def sweep(self, temperatures: Sequence[float], generator: torch.Generator) -> tuple[int, int]:
         """Sweep in one compiled call, where all encoded parameters have levels."""
-        encoded = [e for e in self.view.encoded if isinstance(e, EncodedLevels)]
+        encoded = self.levels
         if len(encoded) < len(self.view.encoded):
             return super().sweep(temperatures, generator)
         seed = int(torch.randint(2**62, (), generator=generator))
@@ -171,23 +191,45 @@ class CompiledEvaluator(Evaluator):
         return swept.proposed, swept.accepted
 
     def _train(self, steps: int) -> float:
+        refit = self._refit()
+        if refit is None:
+            return super()._train(steps)
+        value = refit.train(steps, self._moments(), lr=LR, betas=BETAS)
+        self._write_continuous(refit.values)
+        return value + self._price()
+
+    def _refit(self) -> Refit | None:
+        """Give what refits the present weights by compiled steps; None where that cannot be."""
         view, scaled = self.view, self.view.scaled
         if len(view.trained) > len(view.continuous):
-            return super()._train(steps)  # masks have to be kept at every step
+            return None  # masks have to be kept at every step
         try:
             refit = self.refits(self.stack, scaled, view.continuous)
         except Unsupported:
-            return super()._train(steps)
+            return None
         refit.load([e.signs for e in scaled], [e.scale for e in scaled])
-        moments = [view.scales_adam.moments(e.param, e.scale) for e in scaled]
-        moments += [view.weights_adam.moments(p, p) for p in view.continuous]
-        value = refit.train(steps, moments, lr=LR, betas=BETAS)
+        return refit
+
+    def _moments(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        view = self.view
+        scales = [view.scales_adam.moments(e.param, e.scale) for e in view.scaled]
+        return scales + [view.weights_adam.moments(p, p) for p in view.continuous]
+
+    def _write(self, state: State) -> None:
+        """Write a state to the torch parameters."""
+        for e, codes in zip(self.levels, state.codes):
+            e.codes.copy_(codes)
+        self._write_continuous(state.unknowns)
+        for e in self.levels:
+            e.write()
+
+    def _write_continuous(self, values: Sequence[Tensor]) -> None:
+        scaled, continuous = self.view.scaled, self.view.continuous
         with torch.no_grad():
-            for p, trained in zip(view.continuous, refit.values[len(scaled) :]):
+            for p, trained in zip(continuous, values[len(scaled) :]):
                 p.copy_(trained)
-        for e, scale in zip(scaled, refit.values):
-            e.set_scale(scale.view(e.scale.shape).clone())
-        return value + self._price()
+        for e, scale in zip(scaled, values):
+            e.set_scale(scale.view(e.scale.shape).to(e.scale, copy=True))
 
     def _gradients(self, params: Sequence[Tensor]) -> list[Tensor]:
         by_param = dict(zip(map(id, self.stack.parameters), self.stack.gradients()))

@@ -48,12 +48,13 @@ class DirectStep:
         *,
         proposals: int = 48,
         sweeps: int = 0,
+        rounds: int = 1,
         temperature: float | tuple[float, float] = (0.1, 0.005),
         temperature_unit: str = "relative",
         refit: int = 10,
         smoothing: float = 0.0,
     ) -> None:
-        for name, count in (("proposals", proposals), ("sweeps", sweeps), ("refit", refit)):
+        for name, count in (("proposals", proposals), ("sweeps", sweeps), ("refit", refit), ("rounds", rounds)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                 raise ValueError(f"Invalid {name}: {count}; an int of at least 0 is needed")
         if proposals == 0 and sweeps == 0:
@@ -62,6 +63,7 @@ class DirectStep:
             raise ValueError(f"Invalid smoothing: {smoothing}; a number in [0, 1) is needed")
         self.proposals = proposals
         self.sweeps = sweeps
+        self.rounds = rounds
         self.cooling = Cooling.of(temperature, temperature_unit)
         self.refit = refit
         self.smoothing = smoothing
@@ -73,38 +75,23 @@ class DirectStep:
             raise ValueError("Invalid encoding: Window; DirectStep moves Levels and Mask groups, QuboStep all three")
         evaluator = self._evaluators(view, objective.smoothed(self.smoothing))
         before, loss = view.begin(evaluator.value)
-        rounds = self.proposals + self.sweeps  # over which T falls, where the call is a span of its own
-        places = [0] * rounds if view.span else range(rounds)
-        heat = [view.temperature(self.cooling, k, rounds) for k in places]
-        if heat[0] > 0:
+        heat = view.heat(self.cooling, self.rounds, self.proposals + self.sweeps)
+        if float(heat[0, 0]) > 0:
             view.consider(loss)
-        judged = accepted = moved = 0
-        if self.proposals:
-            moves = view.propose(evaluator.gradients(), self.proposals, heat[0], generator)
-            uniforms = torch.rand(len(moves), generator=generator, dtype=torch.float64)
-            taken = evaluator.metropolis(moves, torch.tensor(heat[: len(moves)], dtype=torch.float64), uniforms)
-            judged, accepted = len(moves), int(taken.sum())
-            moved = int(moves.start.diff()[taken].sum())
-        if self.sweeps:
-            swept, kept = evaluator.sweep(heat[self.proposals :], generator)
-            judged, accepted, moved = judged + swept, accepted + kept, moved + kept
-        annealed = evaluator.loss
-        after = evaluator.refit(self.refit, heat[-1])
-        if heat[-1] > 0:
-            view.consider(after)
+        tally = evaluator.rounds(heat, self.proposals, self.refit, generator)
         return AnnealRecord(
             step=view.step,
             strategy=self.name,
             variables=sum(encoded.param.numel() for encoded in view.encoded),
-            candidates=judged,
-            predicted=annealed - loss,  # every candidate is evaluated exactly: nothing is foreseen but the truth
-            actual=annealed - loss,
-            accepted=accepted,
-            moved=moved,
+            candidates=tally.judged,
+            predicted=tally.gained,  # every candidate is evaluated exactly: nothing is foreseen but the truth
+            actual=tally.gained,
+            accepted=tally.accepted,
+            moved=tally.moved,
             loss_before=before,
-            loss_after=after,
+            loss_after=evaluator.loss,
             seconds=dict(evaluator.seconds),
-            temperature=heat[-1],
+            temperature=float(heat[-1, -1]),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 
 import torch
@@ -19,6 +20,20 @@ from qanneal_opt.subset import Subset
 from qanneal_opt.view import Best, Fallback, View
 
 CURVATURES = {"ggn": ggn, "hessian": hessian}
+
+
+@dataclass
+class Tally:
+    """What rounds of annealing did: moves judged, accepted, weights moved, and what moves alone changed f by."""
+
+    judged: int = 0
+    accepted: int = 0
+    moved: int = 0
+    gained: float = 0.0
+
+    def add(self, judged: int, accepted: int, moved: int) -> None:
+        """Count some more."""
+        self.judged, self.accepted, self.moved = self.judged + judged, self.accepted + accepted, self.moved + moved
 
 
 class Evaluator:
@@ -124,6 +139,35 @@ class Evaluator:
                     self.loss = loss
                 accepted[place] = kept
         return accepted
+
+    def rounds(self, heat: Tensor, proposals: int, steps: int, generator: torch.Generator) -> Tally:
+        """Anneal in rounds: gradient-ranked proposals, uniform sweeps, refit steps; keep the best state seen.
+
+        Args:
+            heat: ``(rounds, proposals + sweeps)`` float64, temperatures in units of the objective.
+            proposals: moves a round, those with the best predicted gains.
+            steps: refit steps a round.
+            generator: of ranks and acceptance.
+        """
+        tally = Tally()
+        for temperatures in heat:
+            before = self.loss
+            if proposals:
+                hot = float(temperatures[0])
+                moves = self.view.propose(self.gradients(), proposals, hot, generator)
+                uniforms = torch.rand(len(moves), generator=generator, dtype=torch.float64)
+                taken = self.metropolis(moves, temperatures[: len(moves)], uniforms)
+                moved = int(moves.start.diff()[taken].sum())
+                tally.add(len(moves), int(taken.sum()), moved)
+            if len(temperatures) > proposals:
+                judged, accepted = self.sweep(temperatures[proposals:].tolist(), generator)
+                tally.add(judged, accepted, accepted)
+            tally.gained += self.loss - before
+            last = float(temperatures[-1])
+            self.refit(steps, last)
+            if last > 0:
+                self.view.consider(self.loss)
+        return tally
 
     def sweep(self, temperatures: Sequence[float], generator: torch.Generator) -> tuple[int, int]:
         """Sweep over all weights in random order, once for each temperature; keep the best state seen.

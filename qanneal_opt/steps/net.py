@@ -71,3 +71,13 @@ CHANGE = np.dtype(
     ],
     align=True,
 )
+
+PLACE = np.dtype(
+    [
+        ("owner", np.int64),  # which of the discrete parameters a weight belongs to
+        ("sign", np.int64),  # its level's place in the theta of a refit,
+        ("unknown", np.int64),  # and its scale's (-1: the scale is fixed)
+        ("scale", np.float32),  # the scale at present
+    ],
+    align=True,
+)

@@ -96,10 +96,10 @@ class Stack:
                     self.parameters.append(parameter)
                     slots.append((number, is_bias))
         self._slots = np.array(slots, np.int64)  # (parameters, 2)
-        self._slot = {id(parameter): k for k, parameter in enumerate(self.parameters)}
+        self.slot = {id(parameter): k for k, parameter in enumerate(self.parameters)}
         self._weights = self._views(self.net.theta)
-        self._gradient = np.zeros_like(self.net.theta)
-        self._gradients = self._views(self._gradient)
+        self.gradient = np.zeros_like(self.net.theta)
+        self._gradients = self._views(self.gradient)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -119,7 +119,7 @@ class Stack:
         """Give the gradient of J by each of ``parameters``; the next call writes to the same memory."""
         from .kernels_backward import gradients
 
-        gradients(self.net.address, self._gradient, False)
+        gradients(self.net.address, self.gradient, False)
         return self._gradients
 
     def refit(self, scaled: Sequence[nn.Parameter], scales: Sequence[Tensor], trained: Sequence[nn.Parameter]) -> Refit:
@@ -233,12 +233,12 @@ class Stack:
             count = owner.numel()
             if len(code) != count or count % len(scale) or not 0 <= code.min() <= code.max() < kinds[k]:
                 raise ValueError(f"Invalid codes: owner {k} has {count} weights and {kinds[k]} levels")
-            slot = np.full(count, self._slot[id(owner)])
+            slot = np.full(count, self.slot[id(owner)])
             wide = np.repeat(scale, count // len(scale))
             parts.append((np.full(count, k), slot, np.arange(count), code, wide))
         group, slot, index, flat, wide = (np.concatenate(part) for part in zip(*parts))
         value = table[group, flat] * wide
-        changes = self._changes(slot, index, value)
+        changes = self.changes(slot, index, value)
         if not np.array_equal(self.net.theta[changes["place"]], value):
             raise ValueError("Invalid codes: the weights that the stack holds are not levels[codes] * scale")
         best, heat, start = flat.copy(), numbers(temperatures.double()), np.uint64(seed % 2**64)
@@ -266,10 +266,10 @@ class Stack:
         return accepted, deltas
 
     def _locate(self, moves: Moves, owners: Sequence[Tensor]) -> NDArray[Any]:
-        slots = np.array([self._slot[id(owner)] for owner in owners], np.int64)
-        return self._changes(slots[numbers(moves.owner)], numbers(moves.index), numbers(moves.value.float()))
+        slots = np.array([self.slot[id(owner)] for owner in owners], np.int64)
+        return self.changes(slots[numbers(moves.owner)], numbers(moves.index), numbers(moves.value.float()))
 
-    def _changes(self, slot: NDArray[np.int64], index: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[Any]:
+    def changes(self, slot: NDArray[np.int64], index: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[Any]:
         """(c,) CHANGE; they are checked here, since kernels look at no bounds."""
         from .kernels_moves import locate
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,7 @@ class Refit:
 
     Attributes:
         values: the scales, then the values of ``trained``; read and written in place.
+        unknowns: the same as one flat array.
         gradients: d J / d value for each of them, as :meth:`evaluate` left them.
 
     Raises:
@@ -48,7 +50,7 @@ class Refit:
         scales: Sequence[Tensor],
         trained: Sequence[nn.Parameter],
     ) -> None:
-        self._stack, self._scaled, self._trained = stack, list(scaled), list(trained)
+        self.stack, self._scaled, self._trained = stack, list(scaled), list(trained)
         learning = {id(p) for p in trained}
         self._constants = [p for p in stack.parameters if id(p) not in learning]
         shapes = [p.shape for p in self._constants] + [s.shape for s in scales] + [p.shape for p in trained]
@@ -56,17 +58,22 @@ class Refit:
         place = np.cumsum([1, *sizes])  # in theta; place 0 has a scale of 1 for constant weights
         theta = zeros(int(place[-1]))
         theta[0] = 1.0
-        self._gradient, self._mean, self._square = (np.zeros_like(theta) for _ in range(3))
+        self.slopes, self.mean, self.square = (np.zeros_like(theta) for _ in range(3))
         unknown = len(self._constants)
+        self.unknowns, self._shapes = theta[place[unknown] :], shapes[unknown:]
         self._fixed = _views(theta, shapes)[:unknown]
         self.values, self.gradients, self._means, self._squares = (
-            _views(flat, shapes)[unknown:] for flat in (theta, self._gradient, self._mean, self._square)
+            _views(flat, shapes)[unknown:] for flat in (theta, self.slopes, self.mean, self.square)
         )
         parts = [(place[k], sizes[k], 0, k < unknown + len(scaled)) for k in range(unknown, len(sizes))]
-        self._parts = np.array(parts, np.int64).reshape(-1, 4)
+        self.parts = np.array(parts, np.int64).reshape(-1, 4)
 
-        at = {id(p): place[k] for k, p in enumerate(self._constants)}
-        at |= {id(p): place[unknown + len(scaled) + k] for k, p in enumerate(trained)}
+        at = {id(p): int(place[k]) for k, p in enumerate(self._constants)}
+        at |= {id(p): int(place[unknown + len(scaled) + k]) for k, p in enumerate(trained)}
+        self.at, self.scale_at = at, {id(p): int(place[unknown + k]) for k, p in enumerate(scaled)}
+        begin = dict(zip(map(id, stack.parameters), np.cumsum([0, *(p.numel() for p in stack.parameters)])))
+        copies = [(at[id(p)], begin[id(p)], p.numel()) for p in trained if id(p) in begin]
+        self.copies = np.array(copies, np.int64).reshape(-1, 3)  # of trained parameters: here, in the stack, length
         scale = {id(p): unknown + k for k, p in enumerate(scaled)}
         layers, rows = stack.net.layers.copy(), 0
         for layer, (weight, bias) in zip(layers, stack.pairs):
@@ -85,7 +92,7 @@ class Refit:
             raise Unsupported("Invalid trained: only weights of Linear layers have scales, all must be in the stack")
         data = stack.net.data
         cache = zeros(data.shape[0], rows, data.shape[2])
-        self._net = Network(data, theta, layers, cache, **stack.net.numbers)
+        self.net = Network(data, theta, layers, cache, **stack.net.numbers)
 
     def load(self, signs: Sequence[Tensor], scales: Sequence[Tensor]) -> None:
         """Take ``levels[codes]`` and the scale of each scaled weight, present values of all others."""
@@ -99,8 +106,8 @@ class Refit:
         """Give J at the present ``values``, and leave its slopes in ``gradients``."""
         from .kernels_backward import gradients
 
-        self._stack.value = float("nan")
-        return gradients(self._net.address, self._gradient, True)
+        self.stack.value = float("nan")
+        return gradients(self.net.address, self.slopes, True)
 
     def train(
         self,
@@ -125,16 +132,28 @@ class Refit:
         """
         from .kernels_backward import train
 
+        with self.moments(moments):
+            train(self.net.address, self.slopes, self.mean, self.square, self.parts, steps, lr, *betas, eps)
+            self.parts[:, 2] += steps
+        return self.finish()
+
+    @contextlib.contextmanager
+    def moments(self, moments: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Iterator[None]:
+        """Have the kernels step with ``moments``, as :meth:`train` takes them, for the length of a block."""
         for k, (mean, square, count) in enumerate(moments):
             self._means[k].copy_(mean)
             self._squares[k].copy_(square)
-            self._parts[k, 2] = int(count)
-        train(self._net.address, self._gradient, self._mean, self._square, self._parts, steps, lr, *betas, eps)
+            self.parts[k, 2] = int(count)
+        yield
         for k, (mean, square, count) in enumerate(moments):
             mean.copy_(self._means[k])
             square.copy_(self._squares[k])
-            count += steps
-        return self.finish()
+            count.fill_(int(self.parts[k, 2]))
+
+    def split(self, unknowns: NDArray[np.float32]) -> list[Tensor]:
+        """Give scales and continuous parameters out of all ``unknowns``, without a copy."""
+        parts = torch.from_numpy(unknowns).split([shape.numel() for shape in self._shapes])
+        return [part.view(shape) for part, shape in zip(parts, self._shapes)]
 
     def finish(self) -> float:
         """Load the stack with the weights at the present ``values``, and give J there."""
@@ -143,7 +162,7 @@ class Refit:
         for parameter, scale in zip(self._scaled, self.values):
             sign = weights[id(parameter)]
             weights[id(parameter)] = sign * scale.view(-1, *[1] * (sign.ndim - 1))
-        return self._stack.load([weights[id(p)] for p in self._stack.parameters])
+        return self.stack.load([weights[id(p)] for p in self.stack.parameters])
 
 
 def _views(flat: NDArray[np.float32], shapes: Sequence[torch.Size]) -> list[Tensor]:
