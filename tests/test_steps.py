@@ -401,3 +401,79 @@ def test_the_view_is_what_a_users_own_step_needs():
     optimizer = optimizer_of(net(), Best())
     losses = [optimizer.anneal().loss_after for _ in range(5)]
     assert losses == sorted(losses, reverse=True)
+
+
+def rounds_of(encoding, loss=functional.cross_entropy, samples=None, **options):
+    """A small stack after one call of compiled rounds, what it was judged by, and the record."""
+    model = net()
+    optimizer = optimizer_of(model, qa.DirectStep(proposals=8, rounds=6, **options), encoding, loss, samples)
+    return model, optimizer, optimizer.anneal()
+
+
+@pytest.mark.parametrize("name", ["binary", "ternary", "3bit"])
+@pytest.mark.parametrize("temperature", [0.0, (0.1, 0.01)])
+def test_compiled_rounds_leave_legal_weights_and_the_loss_they_tell(name, temperature):
+    model, optimizer, record = rounds_of(ENCODINGS[name], temperature=temperature, refit=3)
+    for p in model.parameters():
+        if p.ndim > 1:
+            codes, scale = optimizer.codes(p)
+            values = torch.tensor(ENCODINGS[name].values)
+            assert torch.equal(p.detach(), values[codes] * scale)
+    assert record.candidates == 48 and 0 < record.accepted <= 48
+    now = float(optimizer.objective())
+    assert now == pytest.approx(optimizer.objective.smoothed(0.0)().item())
+    if temperature == 0.0:
+        assert now == pytest.approx(record.loss_after, rel=1e-5)
+        assert record.loss_after < record.loss_before and record.actual < 0
+    else:  # a call of its own ends at the best state of its rounds
+        assert now <= min(record.loss_after, record.loss_before) + 1e-6
+
+
+def test_compiled_rounds_move_a_fixed_scale_and_other_losses():
+    inputs, targets = data()
+    scale = torch.tensor(0.7)
+    for loss, samples in ((functional.mse_loss, (inputs, functional.one_hot(targets, 3).float())),):
+        model, optimizer, record = rounds_of(qa.Levels.binary(scale=scale), loss, samples, temperature=0.0, refit=2)
+        assert record.loss_after < record.loss_before
+        assert float(optimizer.objective()) == pytest.approx(record.loss_after, rel=1e-5)
+        assert all(torch.equal(p.detach().abs(), torch.full_like(p, 0.7)) for p in model.parameters() if p.ndim > 1)
+
+
+def test_compiled_rounds_repeat_bit_for_bit_and_go_as_far_as_single_calls():
+    one, two = (rounds_of(ENCODINGS["binary"], temperature=(0.1, 0.01))[0] for _ in range(2))
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters()))
+    many, single = [], []
+    for seed in range(12):
+        for kept, step, calls in ((many, {"rounds": 10}, 1), (single, {}, 10)):
+            model = net(seed)
+            schedule = qa.Every(1, stop=calls)
+            annealing = qa.DirectStep(proposals=8, temperature=(0.05, 0.005), **step)
+            optimizer = optimizer_of(model, annealing, schedule=schedule)
+            for _ in range(calls):
+                optimizer.step()
+            kept.append(float(optimizer.objective()))
+    assert np.mean(many) == pytest.approx(np.mean(single), rel=0.15)
+
+
+def test_rounds_on_the_general_path():
+    model = Opaque(net())
+    optimizer = optimizer_of(model, qa.DirectStep(proposals=8, rounds=3, sweeps=1, temperature=0.0))
+    record = optimizer.anneal()
+    weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+    assert record.candidates == 3 * (8 + weights)
+    assert record.loss_after < record.loss_before
+
+
+def test_best_first_is_a_sort():
+    import numba
+
+    from qanneal_opt.steps import kernels_rounds
+
+    inner = kernels_rounds.best_first  # it has no door to Python of its own
+    best_first = numba.njit(lambda scores, picked: inner(scores, picked))
+    scores = np.random.default_rng(0).normal(size=200).astype(np.float32)
+    scores[::7] = np.inf
+    for room in (1, 13, 171, 200):
+        picked = np.empty(room, np.int64)
+        count = best_first(scores, picked)
+        assert np.array_equal(picked[:count], np.argsort(scores)[: min(room, np.isfinite(scores).sum())])

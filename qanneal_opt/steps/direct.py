@@ -15,7 +15,7 @@ from qanneal_opt.view import View
 
 
 class DirectStep:
-    r"""One round of simulated annealing of discrete weights on the true objective.
+    r"""Rounds of simulated annealing of discrete weights on the true objective.
 
     A round proposes the moves with the smallest scores
 
@@ -30,8 +30,10 @@ class DirectStep:
     Args:
         proposals: gradient-ranked moves a round; 5 to 10% of the weights work well.
         sweeps: uniform sweeps over all weights a round, after the proposals.
-        temperature: first and last, falling geometrically over the schedule's span; without a span, over
-            this call's proposals and sweeps. 0.0 accepts only what lowers the objective.
+        rounds: rounds a call. Stacks with Levels and no sweeps run all of them in one compiled call, which
+            makes a round about three times cheaper than a call of its own (its time then counts as ``judge``).
+        temperature: first and last, falling geometrically over the rounds of the schedule's span; without a
+            span, over this call's proposals and sweeps. 0.0 accepts only what lowers the objective.
         temperature_unit: ``"relative"`` to the objective when annealing began, or ``"absolute"``.
         refit: full-batch Adam steps (lr 5e-3, betas .9, .99) on scales and continuous parameters after a
             round; undone at T = 0 if they raise the objective.
@@ -54,9 +56,14 @@ class DirectStep:
         refit: int = 10,
         smoothing: float = 0.0,
     ) -> None:
-        for name, count in (("proposals", proposals), ("sweeps", sweeps), ("refit", refit), ("rounds", rounds)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-                raise ValueError(f"Invalid {name}: {count}; an int of at least 0 is needed")
+        for name, count, least in (
+            ("proposals", proposals, 0),
+            ("sweeps", sweeps, 0),
+            ("refit", refit, 0),
+            ("rounds", rounds, 1),
+        ):
+            if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                raise ValueError(f"Invalid {name}: {count}; an int of at least {least} is needed")
         if proposals == 0 and sweeps == 0:
             raise ValueError("Invalid proposals: 0; with sweeps=0 there would be nothing to do")
         if not 0.0 <= smoothing < 1.0:
@@ -70,7 +77,7 @@ class DirectStep:
         self._evaluators = Evaluators()
 
     def __call__(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
-        """Anneal for one round."""
+        """Anneal for so many rounds."""
         if any(isinstance(encoded, EncodedWindow) for encoded in view.encoded):
             raise ValueError("Invalid encoding: Window; DirectStep moves Levels and Mask groups, QuboStep all three")
         evaluator = self._evaluators(view, objective.smoothed(self.smoothing))

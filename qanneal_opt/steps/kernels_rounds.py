@@ -7,21 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from qanneal_opt.rng import GOLDEN, gumbel, uniform
+from qanneal_opt.simd import ONE, ZERO, Row, at, compiled, entry, fill, floats
+
 from .kernels_backward import backward, train
 from .kernels_change import change_of_loss, commit
 from .kernels_forward import ALWAYS, synchronize
-from .kernels_moves import GOLDEN, S11, Doubles, Floats, Ints, accepts, bits
+from .kernels_moves import Doubles, Floats, Ints, accepts
 from .kernels_propagate import nth_change
-from .rows import ONE, ZERO, Row, at, compiled, entry, fill, floats, log, net_of, scalar
-
-S40 = np.uint64(40)
-EVEN, GRAIN = np.float32(0.5), np.float32(2.0**-24)
-
-
-@scalar
-def gumbel(counter: np.uint64) -> Any:
-    """Give a standard Gumbel number, -log(-log u)."""
-    return -log(-log((np.float32(bits(counter) >> S40) + EVEN) * GRAIN))
+from .rows import net_of
 
 
 @compiled
@@ -144,7 +138,7 @@ def rounds(
             delta = change_of_loss(net, changes, k, k + 1)
             counter += GOLDEN
             judged += 1
-            if accepts(delta, heat[r, i], np.float64(bits(counter) >> S11) * 2.0**-53):
+            if accepts(delta, heat[r, i], uniform(counter)):
                 value = commit(net, changes, k, k + 1, value + delta, ALWAYS)
                 codes[k] = targets[k]
                 made += 1
