@@ -1,4 +1,8 @@
-"""Gradient and annealing steps in turn, as a user would write it, on the demo's tasks."""
+"""Gradient and annealing steps in turn, as a user would write it, on the demo's tasks.
+
+The start is what straight-through training reached, by the same compiled code as the baseline: what annealing
+adds is then not a matter of how fast a training loop in Python is.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import qanneal_opt as qa
+from qanneal_opt.demo.baselines import straight_through as straight
+from qanneal_opt.demo.baselines.binary_net import REFIT_STEPS
 from qanneal_opt.demo.data import Split
 
 
@@ -19,20 +25,18 @@ class Plan:
     """How long to train and how hot to anneal.
 
     Attributes:
-        warmup: straight-through steps on mini-batches, with falling learning rate.
-        rounds: annealing steps; the gradient steps on scales and biases between them are their refits.
+        setting: of the straight-through training at the start, its restarts among them.
+        warmup: CPU seconds of it.
+        calls: annealing steps; the gradient steps on scales and biases between them are their refits.
         polish: full-batch gradient steps on scales and biases at the end, with falling learning rate.
-        batch: samples of a warm-up step.
-        lr: learning rate of the warm-up.
         rate: learning rate of the gradient steps on scales and biases.
         smoothing: label smoothing, in training and in what annealing judges by.
     """
 
-    warmup: int = 1000
-    rounds: int = 400
+    setting: straight.Setting
+    warmup: float = 1.2
+    calls: int = 40
     polish: int = 150
-    batch: int = 128
-    lr: float = 3e-3
     rate: float = 5e-3
     smoothing: float = 0.0
 
@@ -61,49 +65,48 @@ def network(sizes: Sequence[int]) -> nn.Sequential:
 
 
 def train(split: Split, hidden: Sequence[int], step: Any, plan: Plan, seed: int) -> Trained:
-    """Train a network with binary weights, one scale a row, by straight-through steps and then by the alternation.
+    """Train a network with binary weights, one scale a row, straight-through and then by the alternation.
 
     ``step`` is the annealing step, such as ``qa.DirectStep()``.
     """
     inputs, targets = torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_targets)
     test_inputs, test_targets = torch.from_numpy(split.test_inputs), torch.from_numpy(split.test_targets)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = network([inputs.shape[1], *hidden, split.classes])
-        order = torch.randint(len(inputs), (plan.warmup, plan.batch))
+    start = straight.train(split, hidden, plan.setting, budget=plan.warmup, seed=seed, smoothing=plan.smoothing)
+    model = network([inputs.shape[1], *hidden, split.classes])
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    biases = [p for p in model.parameters() if p.ndim == 1]
+    with torch.no_grad():
+        for p, codes, scale in zip(weights, start.codes, start.scales):
+            p.copy_(torch.from_numpy(codes * scale[:, None]))
+        for p, bias in zip(biases, start.biases):
+            p.copy_(torch.from_numpy(bias))
 
     def loss(outputs: Tensor, answers: Tensor) -> Tensor:
         return functional.cross_entropy(outputs, answers, label_smoothing=plan.smoothing)
 
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    biases = [p for p in model.parameters() if p.ndim == 1]
-    objective = qa.Objective(model, functional.cross_entropy, (inputs, targets))
+    objective = qa.Objective(model, functional.cross_entropy, (inputs, targets)).smoothed(plan.smoothing)
     optimizer = qa.AnnealingOptimizer(
         [{"params": weights, "encoding": qa.Levels.binary()}, {"params": biases}],
-        lr=plan.lr,
+        lr=plan.rate,
         weight_decay=0.0,
         objective=objective,
         annealing=step,
-        schedule=qa.Every(1, start=plan.warmup - 1, stop=plan.warmup + plan.rounds - 1),
+        schedule=qa.Every(1, stop=plan.calls),
         seed=seed,
     )
-    total = plan.warmup + plan.rounds + plan.polish
-    for k in range(total):
-        warm = k < plan.warmup
-        lr = plan.lr * (1 - k / plan.warmup) if warm else plan.rate * min(1.0, (total - k) / plan.polish)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+    for k in range(plan.calls + plan.polish):
         optimizer.zero_grad()
-        if warm or k >= plan.warmup + plan.rounds:
-            rows = order[k] if warm else slice(None)
-            loss(model(inputs[rows]), targets[rows]).backward()
+        if k >= plan.calls:
+            for group in optimizer.param_groups:
+                group["lr"] = plan.rate * (plan.calls + plan.polish - k) / plan.polish
+            loss(model(inputs), targets).backward()
         optimizer.step()  # without gradients the base rests, and the annealing step brings its own refit
     with torch.no_grad():
         accuracy = float((model(test_inputs).argmax(1) == test_targets).float().mean())
-    sizes = [p.numel() for p in weights]
-    spent = sum(passes(record, step, sum(sizes), split.classes) for record in optimizer.records)
-    gradients = len(order) * plan.batch / len(inputs) + plan.polish + spent
-    return Trained(float(objective.smoothed(plan.smoothing)()), accuracy, gradients)
+    sizes = sum(p.numel() for p in weights)
+    spent = sum(passes(record, step, sizes, split.classes) for record in optimizer.records)
+    begun = start.steps * plan.setting.batch / len(inputs) + plan.setting.restarts * REFIT_STEPS
+    return Trained(float(objective()), accuracy, begun + plan.polish + spent)
 
 
 def passes(record: qa.AnnealRecord, step: Any, weights: int, outputs: int) -> float:
@@ -117,4 +120,4 @@ def passes(record: qa.AnnealRecord, step: Any, weights: int, outputs: int) -> fl
     if isinstance(step, qa.QuboStep):
         blocks = -(-record.variables // step.variables)
         moves = 2 * record.variables * (1 + outputs) + record.variables**2 // max(blocks, 1) * outputs
-    return 1 + int(step.refit) + moves / (3 * weights)
+    return int(getattr(step, "rounds", 1)) * (1 + int(step.refit)) + moves / (3 * weights)

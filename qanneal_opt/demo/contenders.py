@@ -6,6 +6,7 @@ Settings were chosen on seeds from 1000; the demo and the benchmarks report othe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import qanneal_opt as qa
@@ -82,19 +83,19 @@ PERCEPTRON = {
     0.6: binary_perceptron.Setting(0.01, batch=4, margin=0.2, squared=True, adaptive=True, epochs=100),
     0.7: binary_perceptron.Setting(0.1, batch=16, margin=0.2, squared=True, adaptive=False, epochs=400),
 }
-HEAT = (0.03, 0.001)
-QUBO_HEAT = (0.05, 0.0005)
-SMOOTH_HEAT = (0.01, 0.0005)
-DIRECT = Plan(warmup=1000, rounds=600)
-QUBO = Plan(warmup=1000, rounds=250)
-SMOOTH = Plan(warmup=1000, rounds=400, smoothing=0.05)
+HEAT = (0.07, 0.003)
+QUBO_HEAT = (0.07, 0.003)
+SMOOTH_HEAT = (0.003, 0.0003)
+DIRECT = Plan(replace(CLIPPED, restarts=2), warmup=1.2, calls=400)
+QUBO = Plan(replace(CLIPPED, restarts=2), warmup=1.2, calls=250)
+SMOOTH = Plan(replace(CLIPPED_SMOOTH, restarts=2), warmup=1.2, calls=200, smoothing=0.05)
 PATTERN_HEAT = (0.1, 0.02)  # for the sum over patterns
 
 
 def warm_up() -> None:
     """Compile, or load, all that the contenders run, so that their clocks start after it."""
-    alternate(1000, qa.DirectStep(), Plan(2, 2, 2))
-    alternate(1000, qa.QuboStep(), Plan(2, 2, 2), hidden=(12,))
+    for step, hidden in ((qa.DirectStep(rounds=2), (6,)), (qa.QuboStep(), (12,))):
+        alternate(1000, step, Plan(CLIPPED, 0.01, calls=2, polish=2), hidden=hidden)
     for smoothing in (0.0, 0.05):
         straight_through(1000, CLIPPED, budget=0.01, smoothing=smoothing)
     for load, setting in PERCEPTRON.items():
@@ -103,8 +104,8 @@ def warm_up() -> None:
     annealed_perceptron(1000, 0.6, PATTERN_HEAT)
 
 
-def _direct(temperature: float | tuple[float, float], smoothing: float = 0.0) -> qa.DirectStep:
-    return qa.DirectStep(proposals=96, refit=20, temperature=temperature, smoothing=smoothing)
+def _direct(temperature: float | tuple[float, float]) -> qa.DirectStep:
+    return qa.DirectStep(rounds=10, temperature=temperature)
 
 
 def _perceptrons(load: float) -> dict[str, Contender]:
@@ -128,8 +129,8 @@ TASKS: dict[str, dict[str, Contender]] = {
         "straight_through": lambda seed: straight_through(
             seed, CLIPPED_SMOOTH, hidden=(12,), smoothing=0.05, target=0.95
         ),
-        "ours": lambda seed: alternate(seed, _direct(SMOOTH_HEAT, 0.05), SMOOTH, hidden=(12,), target=0.95),
-        "ours_t0": lambda seed: alternate(seed, _direct(0.0, 0.05), SMOOTH, hidden=(12,), target=0.95),
+        "ours": lambda seed: alternate(seed, _direct(SMOOTH_HEAT), SMOOTH, hidden=(12,), target=0.95),
+        "ours_t0": lambda seed: alternate(seed, _direct(0.0), SMOOTH, hidden=(12,), target=0.95),
     },
     "perceptron": _perceptrons(0.6),
     "perceptron_07": _perceptrons(0.7),

@@ -108,8 +108,9 @@ def take_fitted(net: Any, fitted: Any, changes: int, places: Any, levels: Floats
 @entry
 def rounds(
     address: int, fitted: int, changes: int, places: Any, levels: Floats, kinds: Ints, codes: Ints, copies: Ints,
-    heat: Doubles, steps: int, gradient: Floats, slopes: Floats, mean: Floats, square: Floats, parts: Ints, lr: float, beta1: float,
-    beta2: float, eps: float, seed: np.uint64, value: float, best_value: float, best_codes: Ints, best: Floats,
+    heat: Doubles, steps: int, gradient: Floats, slopes: Floats, mean: Floats, square: Floats, parts: Ints,
+    lr: float, beta1: float, beta2: float, eps: float, seed: np.uint64, value: float, best_value: float,
+    best_codes: Ints, best: Floats,
 ) -> Any:  # fmt: skip
     """Anneal ``heat.shape[0]`` rounds of ``heat.shape[1]`` proposals, each followed by ``steps`` of Adam.
 
