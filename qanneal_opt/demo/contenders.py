@@ -19,7 +19,7 @@ from qanneal_opt.demo.data import digits, random_patterns
 
 Contender = Callable[[int], dict[str, Any]]
 
-BUDGET = 4.4  # CPU seconds of the straight-through baselines on digits: at least what the alternation takes
+BUDGET = 5.8  # CPU seconds of the straight-through baselines on digits: at least what the alternation takes
 PERCEPTRON_BUDGET = 0.4  # CPU seconds of a contender that does not solve its perceptron
 SIZE = 501
 DECAYS = (0.97, 0.99, 0.995, 0.998, 0.999)  # of reinforced belief propagation, tried in turn
@@ -83,11 +83,11 @@ PERCEPTRON = {
     0.6: binary_perceptron.Setting(0.01, batch=4, margin=0.2, squared=True, adaptive=True, epochs=100),
     0.7: binary_perceptron.Setting(0.1, batch=16, margin=0.2, squared=True, adaptive=False, epochs=400),
 }
-HEAT = (0.07, 0.003)
-QUBO_HEAT = (0.07, 0.003)
-SMOOTH_HEAT = (0.003, 0.0003)
+HEAT = (0.05, 0.002)
+QUBO_HEAT = (0.05, 0.002)
+SMOOTH_HEAT = (0.001, 0.0002)
 DIRECT = Plan(replace(CLIPPED, restarts=2), warmup=1.2, calls=400)
-QUBO = Plan(replace(CLIPPED, restarts=2), warmup=1.2, calls=250)
+QUBO = Plan(replace(CLIPPED, restarts=2), warmup=1.2, calls=300)
 SMOOTH = Plan(replace(CLIPPED_SMOOTH, restarts=2), warmup=1.2, calls=200, smoothing=0.05)
 PATTERN_HEAT = (0.1, 0.02)  # for the sum over patterns
 
@@ -122,8 +122,8 @@ TASKS: dict[str, dict[str, Contender]] = {
         "straight_through": lambda seed: straight_through(seed, CLIPPED),
         "ours": lambda seed: alternate(seed, _direct(HEAT), DIRECT),
         "ours_t0": lambda seed: alternate(seed, _direct(0.0), DIRECT),
-        "qubo": lambda seed: alternate(seed, qa.QuboStep(proposals=96, temperature=QUBO_HEAT), QUBO),
-        "qubo_t0": lambda seed: alternate(seed, qa.QuboStep(proposals=96, temperature=0.0, num_reads=4), QUBO),
+        "qubo": lambda seed: alternate(seed, qa.QuboStep(temperature=QUBO_HEAT), QUBO),
+        "qubo_t0": lambda seed: alternate(seed, qa.QuboStep(temperature=0.0, num_reads=4), QUBO),
     },
     "digits_smooth": {
         "straight_through": lambda seed: straight_through(
