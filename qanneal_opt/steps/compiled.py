@@ -25,6 +25,11 @@ from qanneal_opt.view import Fallback, View
 # A stack keeps all data and activations; past this many numbers the general path's batches are kinder to memory.
 MOST_NUMBERS = 1 << 28
 
+# A stack and its refit hold the weights and their gradient twice, in float32, beside the model's own. Past this many
+# bytes that would lift training above 1.5 times the base optimizer's peak (2.4 at 10 M weights). The general path
+# holds one gradient, and there a round of DirectStep takes it only 1.6 to 2.5 times as long.
+COPIES, MOST_BYTES = 4, 1 << 26
+
 
 class Evaluators:
     """Gives each annealing step its evaluator; keeps a stack as long as model, loss and data stay the same."""
@@ -57,6 +62,9 @@ class Evaluators:
     def _find(self, objective: Objective) -> Stack:
         data = objective.data
         linears = [part.linear for part in parse(objective.model).parts]  # parsed anew: it may have changed
+        held = COPIES * 4 * sum(linear.weight.numel() for linear in linears)
+        if held > MOST_BYTES:
+            raise Unsupported(f"Invalid model: copies of its weights would take {held} bytes; {MOST_BYTES} are allowed")
         like = (*linears, *(p for linear in linears for p in linear.parameters()), data, objective.weights)
         equal: tuple[LossSpec | None, ...] = (describe(objective.loss),)
         fixed = isinstance(data, (tuple, list)) and all(isinstance(part, Tensor) for part in data)

@@ -169,6 +169,7 @@ class Evaluator:
                 return math.nan
             pairs = zip(scaled, grads[len(trained) :], strict=True)
             self.view.train(grads[: len(trained)], [e.scale_gradient(grad) for e, grad in pairs])
+            del grads, pairs  # before the next ones are made
         return float(self.objective()) + self._price()
 
     def _price(self) -> float:
