@@ -16,7 +16,7 @@ from qanneal_opt.objective import Objective
 from qanneal_opt.quadratic import Affine
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.refit import BETAS, LR
-from qanneal_opt.steps.evaluator import Evaluator, all_finite
+from qanneal_opt.steps.evaluator import Evaluator, all_finite, as_one
 from qanneal_opt.steps.stack import Stack, Unsupported
 from qanneal_opt.steps.stack_layout import parse
 from qanneal_opt.steps.stack_refit import Refit
@@ -123,7 +123,7 @@ class CompiledEvaluator(Evaluator):
         if not candidates:
             return []
         with self.clock("judge"):
-            whole = Moves.join([_as_one(moves) for moves in candidates])
+            whole = Moves.join([as_one(moves) for moves in candidates])
             changes = self.stack.deltas(whole, self.owners) + self._prices(whole)
             return [self.loss + change for change in changes.tolist()]
 
@@ -200,19 +200,6 @@ class CompiledEvaluator(Evaluator):
     def _gradients(self, params: Sequence[Tensor]) -> list[Tensor]:
         by_param = dict(zip(map(id, self.stack.parameters), self.stack.gradients()))
         return [by_param[id(p)] for p in params]
-
-    def _prices(self, moves: Moves) -> Tensor:
-        """``(m,)`` float64: what each move adds to the l0 term."""
-        prices = torch.zeros(len(moves), dtype=torch.float64)
-        if self.l0:
-            change = (moves.value != 0).double() - (self.view.present(moves) != 0).double()
-            prices.index_add_(0, moves.bit, self.l0 * change)
-        return prices
-
-
-def _as_one(moves: Moves) -> Moves:
-    start = torch.tensor([0, len(moves.index)])
-    return Moves(moves.owner, moves.index, moves.displacement, moves.value, moves.target, start)
 
 
 def _whole(objective: Objective, most: int) -> tuple[Any, Any, Tensor | None]:
