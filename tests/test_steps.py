@@ -14,6 +14,7 @@ from torch.nn import functional
 import qanneal_opt as qa
 from qanneal_opt import judge
 from qanneal_opt.samplers import SamplerError, Samples
+from qanneal_opt.steps import compiled
 from qanneal_opt.steps.blocks import Block
 from qanneal_opt.steps.compiled import CompiledEvaluator, Evaluators
 from qanneal_opt.steps.evaluator import Evaluator
@@ -318,6 +319,15 @@ def test_l0_buys_zeros():
             optimizer.anneal()
         counts.append(sum(int((p != 0).sum()) for p in (model[0].weight, model[2].weight)))
     assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_compiled_code_keeps_no_copies_of_many_weights(more, monkeypatch):
+    optimizer = optimizer_of(net(), qa.DirectStep())
+    weights = sum(p.numel() for p in optimizer.objective.model.parameters() if p.ndim > 1)
+    monkeypatch.setattr(compiled, "MOST_BYTES", 16 * weights - more)
+    kind = type(Evaluators()(view_of(optimizer), optimizer.objective))
+    assert kind is (Evaluator if more else CompiledEvaluator)
 
 
 def test_a_users_own_loss_and_a_dataloader_go_the_general_way():

@@ -17,7 +17,7 @@ from qanneal_opt.objective import Objective
 from qanneal_opt.quadratic import Affine
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.refit import BETAS, LR
-from qanneal_opt.steps.evaluator import Evaluator, Tally, all_finite
+from qanneal_opt.steps.evaluator import Evaluator, Tally, all_finite, as_one
 from qanneal_opt.steps.stack import Stack, Unsupported
 from qanneal_opt.steps.stack_layout import parse
 from qanneal_opt.steps.stack_refit import Refit
@@ -26,6 +26,11 @@ from qanneal_opt.view import Fallback, View
 
 # A stack keeps all data and activations; past this many numbers the general path's batches are kinder to memory.
 MOST_NUMBERS = 1 << 28
+
+# A stack and its refit hold the weights and their gradient twice, in float32, beside the model's own. Past this many
+# bytes that would lift training above 1.5 times the base optimizer's peak (2.4 at 10 M weights). The general path
+# holds one gradient, and there a round of DirectStep takes it only 1.6 to 2.5 times as long.
+COPIES, MOST_BYTES = 4, 1 << 26
 
 
 class Evaluators:
@@ -59,6 +64,9 @@ class Evaluators:
     def _find(self, objective: Objective) -> Stack:
         data = objective.data
         linears = [part.linear for part in parse(objective.model).parts]  # parsed anew: it may have changed
+        held = COPIES * 4 * sum(linear.weight.numel() for linear in linears)
+        if held > MOST_BYTES:
+            raise Unsupported(f"Invalid model: copies of its weights would take {held} bytes; {MOST_BYTES} are allowed")
         like = (*linears, *(p for linear in linears for p in linear.parameters()), data, objective.weights)
         equal: tuple[LossSpec | None, ...] = (describe(objective.loss),)
         fixed = isinstance(data, (tuple, list)) and all(isinstance(part, Tensor) for part in data)
@@ -118,7 +126,7 @@ class CompiledEvaluator(Evaluator):
         if not candidates:
             return []
         with self.clock("judge"):
-            whole = Moves.join([_as_one(moves) for moves in candidates])
+            whole = Moves.join([as_one(moves) for moves in candidates])
             changes = self.stack.deltas(whole, self.owners) + self._prices(whole)
             return [self.loss + change for change in changes.tolist()]
 
@@ -234,19 +242,6 @@ class CompiledEvaluator(Evaluator):
     def _gradients(self, params: Sequence[Tensor]) -> list[Tensor]:
         by_param = dict(zip(map(id, self.stack.parameters), self.stack.gradients()))
         return [by_param[id(p)] for p in params]
-
-    def _prices(self, moves: Moves) -> Tensor:
-        """``(m,)`` float64: what each move adds to the l0 term."""
-        prices = torch.zeros(len(moves), dtype=torch.float64)
-        if self.l0:
-            change = (moves.value != 0).double() - (self.view.present(moves) != 0).double()
-            prices.index_add_(0, moves.bit, self.l0 * change)
-        return prices
-
-
-def _as_one(moves: Moves) -> Moves:
-    start = torch.tensor([0, len(moves.index)])
-    return Moves(moves.owner, moves.index, moves.displacement, moves.value, moves.target, start)
 
 
 def _whole(objective: Objective, most: int) -> tuple[Any, Any, Tensor | None]:

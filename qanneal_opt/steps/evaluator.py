@@ -16,6 +16,7 @@ from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
 from qanneal_opt.quadratic import Affine, QuadraticModel
 from qanneal_opt.qubo import Qubo
+from qanneal_opt.steps import together
 from qanneal_opt.subset import Subset
 from qanneal_opt.view import Best, Fallback, View
 
@@ -84,15 +85,14 @@ class Evaluator:
 
     def losses(self, candidates: Sequence[Moves]) -> list[float]:
         """Give the judged objective after each candidate set of moves; the weights stay as they are."""
-        values = []
+        moving = [moves for moves in candidates if len(moves)]
         with self.clock("judge"):
-            for moves in candidates:
-                if not len(moves):
-                    values.append(self.loss)
-                    continue
-                with self.view.trying(moves):
-                    values.append(float(self.objective()) + self._price())
-        return values
+            found = together.losses(self.objective, [encoded.param for encoded in self.view.encoded], moving)
+            if found is None:
+                found = [self._after(moves) for moves in moving]
+            prices = self._price() + self._prices(Moves.join([as_one(moves) for moves in moving]))
+        values = iter((torch.tensor(found, dtype=torch.float64) + prices).tolist())
+        return [next(values) if len(moves) else self.loss for moves in candidates]
 
     def take(self, moves: Moves, loss: float) -> None:
         """Make moves whose loss is known."""
@@ -213,16 +213,35 @@ class Evaluator:
                 return math.nan
             pairs = zip(scaled, grads[len(trained) :], strict=True)
             self.view.train(grads[: len(trained)], [e.scale_gradient(grad) for e, grad in pairs])
+            del grads, pairs  # before the next ones are made
         return float(self.objective()) + self._price()
+
+    def _after(self, moves: Moves) -> float:
+        with self.view.trying(moves):
+            return float(self.objective())
 
     def _price(self) -> float:
         return self.l0 * self.view.nonzero() if self.l0 else 0.0
+
+    def _prices(self, moves: Moves) -> Tensor:
+        """``(m,)`` float64: what each move adds to the l0 term."""
+        prices = torch.zeros(len(moves), dtype=torch.float64)
+        if self.l0:
+            change = (moves.value != 0).double() - (self.view.present(moves) != 0).double()
+            prices.index_add_(0, moves.bit, self.l0 * change)
+        return prices
 
 
 def _accepts(change: float, temperature: float, uniform: float) -> bool:
     if not math.isfinite(change):
         return False
     return change < 0 or (temperature > 0 and uniform < math.exp(-change / temperature))
+
+
+def as_one(moves: Moves) -> Moves:
+    """All of ``moves`` together as one move."""
+    start = torch.tensor([0, len(moves.index)])
+    return Moves(moves.owner, moves.index, moves.displacement, moves.value, moves.target, start)
 
 
 def all_finite(grads: Sequence[Tensor]) -> bool:
