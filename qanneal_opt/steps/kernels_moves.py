@@ -51,7 +51,7 @@ def accepts(delta: float, temperature: float, uniform: float) -> bool:
 
     It is one comparison, since a processor guesses a rare acceptance right and loses no time on it.
     """
-    return delta < -temperature * log(np.float32(uniform))
+    return bool(delta < -temperature * log(np.float32(uniform)))
 
 
 @entry
