@@ -15,6 +15,7 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import harness, report
 from benchmarks.tuning import Round, search
+from qanneal_opt.demo import patterns
 from qanneal_opt.demo.baselines import belief_propagation, binary_mlp, binary_perceptron, straight_through
 from qanneal_opt.demo.data import digits, random_patterns
 
@@ -317,6 +318,20 @@ def test_perceptron_baselines_count_their_own_errors_right():
         }
     weights, errors, iterations = belief_propagation.solve(patterns, labels, decays=(0.97, 0.99), seed=0)
     assert errors == 0 == (patterns @ weights * labels <= 0).sum() and iterations < 300
+
+
+def test_annealing_solves_a_perceptron_that_descents_do_not():
+    inputs, labels = random_patterns(1001, 101, 0.7)
+
+    def solve(temperature: tuple[float, float], budget: float) -> dict[str, object]:
+        weights, passes = patterns.anneal(inputs, labels, seed=0, budget=budget, temperature=temperature)
+        assert weights.shape == (101,) and set(np.unique(weights)) == {-1.0, 1.0}
+        return patterns.measured(inputs, labels, weights, passes)
+
+    found = solve((0.08, 0.06), 100.0)  # it ends where it is solved
+    assert found["solved"] and found["loss"] == 0.0 and found["metric"] == 1.0
+    assert found == solve((0.08, 0.06), 100.0)
+    assert not solve((0.0, 0.0), 0.1)["solved"]
 
 
 def test_tuning_halves_and_ends_with_the_winner():

@@ -27,6 +27,8 @@ CASES = {
     "deep_squares": ([4, 3, 5, 1], nn.ELU, nn.MSELoss(), 65),
     "perceptron": ([21, 1], None, hinge(0.5, 21**0.5), 41),
     "hinge": ([7, 4, 2], nn.Sigmoid, hinge(0.3), 20),
+    "linear_squares": ([5, 2], None, functional.mse_loss, 1300),
+    "linear_hinge": ([6, 3], None, hinge(0.4, 2.0), 700),
     "leaky": ([3, 8, 3], functools.partial(nn.LeakyReLU, 0.2), functional.cross_entropy, 1),
     "clamped": ([5, 6, 3], nn.Hardtanh, functional.cross_entropy, 90),
     "clamped_outputs": ([5, 6, 3], nn.ReLU6, functional.mse_loss, 12),
@@ -52,7 +54,7 @@ def problem(name, seed=0):
         targets = torch.rand(count, dims[-1])
     elif "squares" in name or name == "clamped_outputs":
         targets = torch.randn(count, dims[-1])
-    elif name in ("perceptron", "hinge"):
+    elif name in ("perceptron", "hinge", "linear_hinge"):
         targets = torch.randint(0, 2, (count, dims[-1])) * 2.0 - 1.0
     else:
         targets = torch.randint(0, dims[-1], (count,))
@@ -137,6 +139,20 @@ def test_values_slopes_and_changes(name, seed):
     deltas = stack.deltas(moves, stack.parameters)
     close(deltas, [reference.delta(moves, k) for k in range(len(moves))], relative=1e-4, absolute=3e-7)
     close(stack.value, reference())  # nothing moved
+
+
+@pytest.mark.parametrize("name", ["perceptron", "linear_squares", "linear_hinge"])
+def test_a_weight_of_a_dead_input_changes_the_objective_by_exactly_nothing(name):
+    model, loss, inputs, targets, _ = problem(name)
+    inputs[:, 1] = 0.0
+    stack, weight = Stack(model, loss, inputs, targets), model[0].weight
+    stack.load()
+    moves = random_moves([weight], [1] * 60)
+    dead = moves.index % inputs.shape[1] == 1
+    deltas = stack.deltas(moves, [weight])
+    assert 0 < dead.sum() < 60 and bool(((deltas == 0) == dead).all())
+    taken = stack.metropolis(moves, [weight], 0.0, torch.zeros(60, dtype=torch.float64))
+    assert not bool(taken[dead].any())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -244,7 +260,7 @@ def codes_of(model, levels, owners):
 
 
 @pytest.mark.parametrize("levels", [[-1.0, 1.0], [-1.0, 0.0, 1.0], [-2.0, -1.0, 0.0, 1.0, 3.0]])
-@pytest.mark.parametrize("name", ["one_hidden", "two_hidden", "squares", "perceptron"])
+@pytest.mark.parametrize("name", ["one_hidden", "two_hidden", "squares", "perceptron", "linear_hinge"])
 def test_sweeps(name, levels):
     data = problem(name)
     model, levels = data[0], torch.tensor(levels)

@@ -70,7 +70,7 @@ def reinforced_bp(seed: int, load: float) -> dict[str, Any]:
 
 
 def annealed_perceptron(seed: int, load: float, temperature: tuple[float, float]) -> dict[str, Any]:
-    """Uniform sweeps of :class:`DirectStep` on the squared hinge with a margin."""
+    """Uniform sweeps of :class:`DirectStep` on the squared hinge with a margin, and descents with a narrow one."""
     inputs, labels = random_patterns(seed, SIZE, load)
     weights, passes = patterns.anneal(inputs, labels, seed=seed, budget=PERCEPTRON_BUDGET, temperature=temperature)
     return patterns.measured(inputs, labels, weights, passes)
@@ -89,7 +89,7 @@ SMOOTH_HEAT = (0.001, 0.0002)
 DIRECT = Plan(replace(CLIPPED, restarts=2), warmup=1.2, calls=400)
 QUBO = Plan(replace(CLIPPED, restarts=2), warmup=1.2, calls=300)
 SMOOTH = Plan(replace(CLIPPED_SMOOTH, restarts=2), warmup=1.2, calls=200, smoothing=0.05)
-PATTERN_HEAT = (0.1, 0.02)  # for the sum over patterns
+PATTERN_HEAT = (0.08, 0.06)  # for the sum over patterns
 
 
 def warm_up() -> None:

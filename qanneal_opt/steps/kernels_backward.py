@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qanneal_opt.simd import HALF, TWO, ZERO, Row, at, compiled, dot, entry, fill, floats, total
 
 from .kernels_forward import NEVER, UNIT, block_rows, forward, nth_layer, product
-from .net import CROSS_ENTROPY, IDENTITY, MSE
+from .net import CROSS_ENTROPY, IDENTITY
 from .rows import descend, net_of
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -45,20 +45,17 @@ def outer(gradient: Row, left: Row, height: int, rows: Row, width: int, n: int) 
 @compiled
 def output_slopes(net: Any, rows: Row, out: Row) -> None:
     """Write d J / d h_L of a block."""
-    n, margin, inverse = net.length, net.margin, net.inverse
-    w = at(rows, net.sample * n)
+    n, w = net.length, at(rows, net.sample * net.length)
     for c in range(net.classes):
-        g, y, o = at(out, c * n), at(rows, (net.target + c) * n), at(rows, (net.output + c) * n)
+        g = at(out, c * n)
         if net.loss == CROSS_ENTROPY:
-            p = at(rows, (net.softmax + c) * n)
+            p, y = at(rows, (net.softmax + c) * n), at(rows, (net.target + c) * n)
             for s in range(n):
                 g[s] = w[s] * (p[s] - y[s])
-        elif net.loss == MSE:
-            for s in range(n):
-                g[s] = TWO * w[s] * (o[s] - y[s])
         else:
+            r, slope = at(rows, (net.residual + c) * n), at(rows, (net.slope + c) * n)
             for s in range(n):
-                g[s] = -TWO * inverse * w[s] * y[s] * max(margin - y[s] * o[s] * inverse, ZERO)
+                g[s] = TWO * slope[s] * max(r[s], net.floor)
 
 
 @compiled

@@ -14,7 +14,6 @@ import numpy as np
 from qanneal_opt.simd import (
     LOG2E,
     ONE,
-    TWO,
     ZERO,
     Float,
     Row,
@@ -29,11 +28,12 @@ from qanneal_opt.simd import (
     ints,
     largest,
     log,
+    scalar,
 )
 
 from .kernels_forward import UNIT, block_rows, loss_for_moves, nth_layer, softmax
 from .kernels_propagate import COMMIT, EXACT, input_row, nth_change, propagate
-from .net import CROSS_ENTROPY, IDENTITY, LEAKY, MSE
+from .net import CROSS_ENTROPY, IDENTITY, LEAKY
 from .rows import activate
 
 # Where an output moves by more, a softmax that float32 has at least at e^-87 no longer tells all of the sum.
@@ -71,35 +71,14 @@ def likelihood(net: Any, rows: Row, linear: Row) -> Any:
 
 
 @compiled
-def square_change(w: Row, o: Row, y: Row, d: Float, x: Row, n: int) -> Any:
-    """Change of the sum of w (o - y)^2 when o changes by d x."""
-    result = ZERO
+def squares_change(net: Any, rows: Row, c: int, d: Float, x: Row) -> Any:
+    """Change of a block's sum of squares when output c changes by d x."""
+    n, floor, result = net.length, net.floor, ZERO
+    r, slope = at(rows, (net.residual + c) * n), at(rows, (net.slope + c) * n)
     for s in range(n):
-        q = d * x[s]
-        result += w[s] * q * (TWO * (o[s] - y[s]) + q)
+        a, b = max(r[s], floor), max(r[s] + d * (slope[s] * x[s]), floor)
+        result += (b - a) * (b + a)
     return result
-
-
-@compiled
-def hinge_change(w: Row, o: Row, y: Row, d: Float, x: Row, margin: Float, inverse: Float, n: int) -> Any:
-    """Change of the sum of w max(0, margin - y o / scale)^2 when o changes by d x."""
-    result = ZERO
-    for s in range(n):
-        a = margin - y[s] * inverse * o[s]
-        b = max(a - y[s] * inverse * (d * x[s]), ZERO)
-        a = max(a, ZERO)
-        result += w[s] * ((b - a) * (b + a))
-    return result
-
-
-@compiled
-def elementwise(net: Any, rows: Row, c: int, d: Float, x: Row) -> Any:
-    """Change of a block's weighted mse or hinge when output c changes by d x."""
-    n = net.length
-    w, o, y = at(rows, net.sample * n), at(rows, (net.output + c) * n), at(rows, (net.target + c) * n)
-    if net.loss == MSE:
-        return square_change(w, o, y, d, x, n)
-    return hinge_change(w, o, y, d, x, net.margin, net.inverse, n)
 
 
 @compiled
@@ -139,21 +118,18 @@ def general_change(net: Any, changes: int, first: int, stop: int) -> float:
             for c in range(net.classes):
                 if ints(net.flags)[here + c] != 0:
                     x = at(floats(net.scratch), (here + c) * net.length)
-                    result += elementwise(net, rows, c, ONE, x)
+                    result += squares_change(net, rows, c, ONE, x)
     return result
 
 
 @compiled
 def output_change(net: Any, layer: Any, change: Any, d: Float) -> float:
-    """Give the exact change of J under a change d of one weight into an output."""
+    """Give the exact change of J under a change d of one weight into an output, with cross-entropy."""
     n, j, a, result, linear = net.length, change.row, d * LOG2E, 0.0, floats(net.scratch)
     mass, q = at(linear, n), at(linear, 2 * n)
     for block in range(net.blocks):
         rows = block_rows(net, block)
         x, growth = input_row(net, rows, layer, change.column), at(rows, net.growth * n)
-        if net.loss != CROSS_ENTROPY:
-            result += elementwise(net, rows, j, d, x)
-            continue
         fill(mass, ZERO, n)
         for c in range(net.classes):
             p = at(rows, (net.softmax + c) * n)
@@ -173,6 +149,16 @@ def output_change(net: Any, layer: Any, change: Any, d: Float) -> float:
         for s in range(n):
             linear[s] = y[s] * (d * x[s])
         result += likelihood(net, rows, linear)
+    return result
+
+
+@scalar
+def residual_change(net: Any, layer: Any, change: Any, d: Float) -> float:
+    """Do as `output_change` with squares."""
+    result = 0.0
+    for block in range(net.blocks):
+        rows = block_rows(net, block)
+        result += squares_change(net, rows, change.row, d, input_row(net, rows, layer, change.column))
     return result
 
 
@@ -229,7 +215,7 @@ def hidden_change(net: Any, last: Any, layer: Any, change: Any, d: Float) -> flo
     return result
 
 
-@compiled
+@scalar
 def change_of_loss(net: Any, changes: int, first: int, stop: int) -> float:
     """Give the exact change of J under changes ``first`` to ``stop`` made together, the quickest way."""
     last = nth_layer(net, net.depth - 1)
@@ -237,7 +223,9 @@ def change_of_loss(net: Any, changes: int, first: int, stop: int) -> float:
         change = nth_change(changes, first)
         d = change.value - floats(net.theta)[change.place]
         if change.layer == net.depth - 1:
-            return output_change(net, last, change, d)
+            if net.loss == CROSS_ENTROPY:
+                return output_change(net, last, change, d)
+            return residual_change(net, last, change, d)
         if change.layer == net.depth - 2 and net.loss == CROSS_ENTROPY:
             return hidden_change(net, last, nth_layer(net, change.layer), change, d)
     return general_change(net, changes, first, stop)

@@ -7,16 +7,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from qanneal_opt.simd import ONE, TWO, ZERO, Row, at, compiled, dot, entry, fill, floats, ints, scalar, scaled
+from qanneal_opt.simd import ONE, ZERO, Row, at, compiled, dot, entry, fill, floats, ints, scalar, scaled
 
 from .kernels_change import unit_change
 from .kernels_forward import block_rows, nth_layer
 from .kernels_propagate import input_row, nth_change, propagate
-from .net import CROSS_ENTROPY, MSE
+from .net import CROSS_ENTROPY
 from .rows import net_of
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float32]
+ROOT_TWO = np.float32(2**0.5)
 
 
 @entry
@@ -27,7 +28,7 @@ def factors(address: int, changes: int, start: Ints, mode: int, out: Floats) -> 
     sqrt(p_c) (u_c - p.u).
     """
     net = net_of(address)
-    n, classes, margin, inverse = net.length, net.classes, net.margin, net.inverse
+    n, classes = net.length, net.classes
     mean = at(floats(net.scratch), 2 * net.half * n)
     for block in range(net.blocks):
         rows = block_rows(net, block)
@@ -45,18 +46,15 @@ def factors(address: int, changes: int, start: Ints, mode: int, out: Floats) -> 
                         mean[s] += p[s] * u[s]
             first = at(floats(out.ctypes.data), (k * net.blocks + block) * classes * n)
             for c in range(classes):
-                v, u, y = at(first, c * n), at(changed, c * n), at(rows, (net.target + c) * n)
-                o, p = at(rows, (net.output + c) * n), at(rows, (net.softmax + c) * n)
+                v, u = at(first, c * n), at(changed, c * n)
                 if net.loss == CROSS_ENTROPY:
+                    p = at(rows, (net.softmax + c) * n)
                     for s in range(n):
                         v[s] = np.sqrt(w[s] * p[s]) * (u[s] - mean[s])
-                elif net.loss == MSE:
-                    for s in range(n):
-                        v[s] = np.sqrt(TWO * w[s]) * u[s]
                 else:
+                    r, slope = at(rows, (net.residual + c) * n), at(rows, (net.slope + c) * n)
                     for s in range(n):
-                        active = ONE if margin > y[s] * o[s] * inverse else ZERO
-                        v[s] = np.sqrt(TWO * w[s]) * inverse * y[s] * active * u[s]
+                        v[s] = (ROOT_TWO * slope[s] if r[s] > net.floor else ZERO) * u[s]
 
 
 @scalar

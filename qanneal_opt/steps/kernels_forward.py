@@ -17,7 +17,6 @@ from qanneal_opt.simd import (
     LOW,
     ONE,
     ZERO,
-    Float,
     Row,
     at,
     compiled,
@@ -32,7 +31,7 @@ from qanneal_opt.simd import (
     scalar,
 )
 
-from .net import CROSS_ENTROPY, IDENTITY, LAYER, MSE
+from .net import CROSS_ENTROPY, IDENTITY, LAYER
 from .rows import activate, layer_of, net_of
 
 # numba would compile a function anew for a plain 1 or True as an argument.
@@ -140,38 +139,23 @@ def softmax(net: Any, rows: Row) -> None:
 
 
 @compiled
-def square_loss(w: Row, o: Row, y: Row, n: int) -> Any:
-    """Sum of w (o - y)^2 over a block."""
-    result = ZERO
-    for s in range(n):
-        result += w[s] * (o[s] - y[s]) * (o[s] - y[s])
-    return result
-
-
-@compiled
-def hinge_loss(w: Row, o: Row, y: Row, margin: Float, inverse: Float, n: int) -> Any:
-    """Sum of w max(0, margin - y o / scale)^2 over a block."""
-    result = ZERO
-    for s in range(n):
-        lack = max(margin - y[s] * o[s] * inverse, ZERO)
-        result += w[s] * lack * lack
+def squares(net: Any, rows: Row) -> Any:
+    """Sum over a block of max(r, floor)^2; writes the residuals r = slope o + target."""
+    n, count, floor, result = net.length, net.classes * net.length, net.floor, ZERO
+    o, r = at(rows, net.output * n), at(rows, net.residual * n)
+    slope, target = at(rows, net.slope * n), at(rows, net.target * n)
+    for s in range(count):
+        r[s] = slope[s] * o[s] + target[s]
+        result += max(r[s], floor) * max(r[s], floor)
     return result
 
 
 @compiled
 def block_loss(net: Any, rows: Row) -> Any:
-    """Weighted sum of the losses of a block from its outputs; keeps the softmax for cross-entropy."""
-    n, outputs = net.length, at(rows, net.output * net.length)
+    """Weighted sum of the losses of a block from its outputs; keeps the softmax or the residuals."""
     if net.loss == CROSS_ENTROPY:
         return cross_entropy(net, rows)
-    w, result = at(rows, net.sample * n), ZERO
-    for c in range(net.classes):
-        o, y = at(outputs, c * n), at(rows, (net.target + c) * n)
-        if net.loss == MSE:
-            result += square_loss(w, o, y, n)
-        else:
-            result += hinge_loss(w, o, y, net.margin, net.inverse, n)
-    return result
+    return squares(net, rows)
 
 
 @compiled

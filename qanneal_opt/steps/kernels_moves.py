@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanneal_opt.rng import GOLDEN, below, uniform
-from qanneal_opt.simd import entry, scalar
+from qanneal_opt.simd import entry, log, scalar
 
 from .kernels_change import change_of_loss, commit
 from .kernels_forward import ALWAYS, loss_of_outputs, nth_layer, synchronize
@@ -47,10 +47,11 @@ def locate(address: int, slots: Ints, slot: Ints, index: Ints, value: Floats, ch
 
 @scalar
 def accepts(delta: float, temperature: float, uniform: float) -> bool:
-    """Metropolis: improvements, and rises with probability e^(-delta / T)."""
-    if delta < 0.0:
-        return temperature >= 0.0
-    return temperature > 0.0 and delta < 700.0 * temperature and uniform < math.exp(-delta / temperature)
+    """Metropolis: improvements, and rises with probability e^(-delta / T): those less than T times an exponential.
+
+    It is one comparison, since a processor guesses a rare acceptance right and loses no time on it.
+    """
+    return bool(delta < -temperature * log(np.float32(uniform)))
 
 
 @entry
@@ -95,9 +96,9 @@ def sweep(
         for k in range(codes.size):
             counter += GOLDEN
             place = k + below(counter, codes.size - k)
-            w = order[place]
-            order[place] = order[k]
-            order[k] = w
+            order[k], order[place] = order[place], order[k]
+        for k in range(codes.size):
+            w = order[k]
             kind, target = kinds[owner[w]], 1 - codes[w]
             if kind < 2:
                 continue

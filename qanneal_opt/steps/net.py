@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 IDENTITY, LEAKY, CLAMP, TANH, SIGMOID, SILU, ELU, SOFTPLUS, GELU = range(9)  # activations
-CROSS_ENTROPY, MSE, HINGE = range(3)  # losses
+CROSS_ENTROPY, SQUARES = range(2)  # losses
 
 NET = np.dtype(
     [
@@ -29,15 +29,16 @@ NET = np.dtype(
         ("classes", np.int64),  # output units
         ("output", np.int64),  # first row of the outputs,
         ("target", np.int64),  # of the targets;
-        ("softmax", np.int64),  # and for cross-entropy of the softmax,
+        ("slope", np.int64),  # for squares of the slopes
+        ("residual", np.int64),  # and of the residuals slope * output + target;
+        ("softmax", np.int64),  # for cross-entropy of the softmax,
         ("linear", np.int64),  # of sum_c y_c W_ci for inputs i of the last layer (-1: not kept),
         ("norm", np.int64),  # row of log sum_c e^o_c,
         ("excess", np.int64),  # of the logarithm of the softmax's sum: 0 but for rounding,
         ("growth", np.int64),  # and of the norm's change under the move evaluated last;
-        ("sample", np.int64),  # row of sample weights: their sum is 1, for a mean over elements 1 / classes;
+        ("sample", np.int64),  # and row of sample weights, with sum 1;
         ("ones", np.int64),  # row of ones: the input of a bias
-        ("margin", np.float32),  # of the hinge
-        ("inverse", np.float32),  # 1 / scale of the hinge
+        ("floor", np.float32),  # of the residuals that count: 0 for the hinge, -infinity for squares on both sides
     ],
     align=True,
 )

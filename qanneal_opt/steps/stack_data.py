@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,14 @@ def sample_weights(weights: Tensor | None, count: int) -> Tensor:
     return w / w.sum()
 
 
+def squares(spec: LossSpec, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Write mse or hinge as sum max(r, floor)^2, r = slope * output + target: slope and target (N, C), and floor."""
+    root = (w / y.shape[1]).sqrt().unsqueeze(1)  # (N, 1): a mean over elements
+    if spec.kind == "mse":
+        return root.expand_as(y), -root * y, -math.inf
+    return -root * y / spec.scale, (root * spec.margin).expand_as(y), 0.0
+
+
 def blocks(count: int) -> tuple[int, int]:
     """Number and length of blocks: whole LANES, at most LONGEST samples, with the least padding."""
     least = -(-count // LONGEST)
@@ -136,12 +145,6 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
     y = sample_targets(spec, targets, len(x), parsed)  # (N, C)
     w = sample_weights(weights, len(x))  # (N,)
     classes, last = y.shape[1], parsed.parts[-1]
-    if spec.kind == "cross_entropy":  # probabilities that do not sum to 1 are a sample weight
-        mass = y.sum(1)
-        w, y = w * mass, y / mass.clamp(min=1e-30).unsqueeze(1)
-    else:
-        w = w / classes  # a mean over elements
-
     features = x.shape[1]
     layers = np.zeros(len(parsed.parts), net.LAYER)
     ones, row, place, source = features, features + 1, 0, 0
@@ -157,19 +160,26 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
             layer["bias"] = place
             place += size
         layer["kind"], layer["a"], layer["b"] = part.kind, part.a, part.b
-    output, target, sample = source, row, row + classes
-    row += classes + 1
-    softmax = linear = norm = excess = growth = -1
+    output, target, floor = source, row, 0.0
+    row += classes
+    slope = residual = softmax = linear = norm = excess = growth = sample = -1
     if spec.kind == "cross_entropy":
-        norm, excess, growth, softmax = row, row + 1, row + 2, row + 3
+        mass = y.sum(1)  # probabilities that do not sum to 1 are a sample weight
+        norm, excess, growth, sample, softmax = range(row, row + 5)
         row = softmax + classes
+        given = [(target, y / mass.clamp(min=1e-30).unsqueeze(1)), (sample, (w * mass).unsqueeze(1))]
         if len(layers) > 1 and last.kind == net.IDENTITY:
             linear = row
             row += last.linear.in_features
+    else:
+        slope, residual = row, row + classes
+        row = residual + classes
+        slopes, targets, floor = squares(spec, y, w)
+        given = [(target, targets), (slope, slopes)]
 
     number, length = blocks(len(x))
     data = zeros(number, row, length)
-    for first, values in ((0, x), (target, y), (sample, w.unsqueeze(1))):
+    for first, values in ((0, x), *given):
         padded = np.zeros((number * length, values.shape[1]), np.float32)
         padded[: len(x)] = values.numpy()
         data[:, first : first + values.shape[1]] = padded.reshape(number, length, -1).transpose(0, 2, 1)
@@ -179,10 +189,12 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
         theta=zeros(place),
         layers=layers,
         cache=zeros(number, 0, length),
-        loss={"cross_entropy": net.CROSS_ENTROPY, "mse": net.MSE, "hinge": net.HINGE}[spec.kind],
+        loss=net.CROSS_ENTROPY if spec.kind == "cross_entropy" else net.SQUARES,
         classes=classes,
         output=output,
         target=target,
+        slope=slope,
+        residual=residual,
         softmax=softmax,
         linear=linear,
         norm=norm,
@@ -190,6 +202,5 @@ def build(parsed: Parsed, spec: LossSpec, inputs: Any, targets: Any, weights: Te
         growth=growth,
         sample=sample,
         ones=ones,
-        margin=spec.margin,
-        inverse=1.0 / spec.scale,
+        floor=floor,
     )
