@@ -16,13 +16,17 @@ from qanneal_opt.samplers.chains import Chains
 from qanneal_opt.samplers.cooling import drawing, minimising
 from qanneal_opt.samplers.layout import Dense
 from qanneal_opt.samplers.request import Request, counted
+from qanneal_opt.samplers.temperature import estimate_temperature
 
 __all__ = ["Annealer"]
 
 Array = np.ndarray[Any, Any]
 
 _SWEEPS = 200
+_FEW, _TINY = 100, 32  # eight short annealings of a tiny problem find its minimum as surely with half of them
 _ROUNDS, _SMALL = 16, 256  # a short annealing of a small problem is soon caught: it has several
+
+_TELLING = 100  # reads from which on their temperature is estimated
 
 
 class Annealer(Seat, Sampler):
@@ -111,15 +115,16 @@ class Annealer(Seat, Sampler):
             temperature: positive, in units of the energies; ``None`` minimises.
             initial_states: ``(n,)`` or ``(S, n)``, for a batch ``(B, S, n)``: zeros and ones, S <= num_reads.
                 The first S reads start there, and nothing worse is returned by a minimisation.
-            num_sweeps: sweeps of one annealing. ``None``: 200, and to minimise a problem with n < 256 the
-                best of several annealings is a read: 256 / n of them, 16 at most.
+            num_sweeps: sweeps of one annealing. ``None``: 200 (100 to minimise n <= 32), and to minimise a
+                problem with n < 256 the best of several annealings is a read: 256 / n of them, 16 at most.
             time_limit: seconds after which running chains go straight to their end and no read begins
                 but the first of each problem: fewer reads may come back, and ``info["completed"]`` is False.
 
         Returns:
             Samples, best first. ``info`` tells the sweeps, annealings, flips, acceptance (of all proposals),
-            the first and last temperature (of problem 0), whether all was completed, and ``"seconds"``
-            by phase, the one part that equal seeds do not repeat.
+            the first and last temperature (of problem 0), whether all was completed, for draws the
+            ``"temperature_estimate"`` (:func:`estimate_temperature`) of at least 100 reads, all problems of a
+            batch together, and ``"seconds"`` by phase, the one part that equal seeds do not repeat.
 
         Raises:
             ValueError: a number, or a shape, out of its range.
@@ -131,7 +136,8 @@ class Annealer(Seat, Sampler):
             raise ValueError(f"Invalid time_limit: {time_limit}; must be positive seconds, or None")
         n, reads, heat = qubo.n, request.reads, request.temperature
         rounds = max(1, min(_ROUNDS, _SMALL // max(n, 1))) if num_sweeps is None and heat is None else 1
-        sweeps = _SWEEPS if num_sweeps is None else counted(num_sweeps, "num_sweeps")
+        default = _FEW if heat is None and n <= _TINY else _SWEEPS
+        sweeps = default if num_sweeps is None else counted(num_sweeps, "num_sweeps")
         info: dict[str, Any] = {"sampler": self.name, "temperature": heat, "sweeps": sweeps, "annealings": rounds}
         if qubo.linear.device.type != "cpu":
             info["moved_from"] = str(qubo.linear.device)
@@ -157,6 +163,8 @@ class Annealer(Seat, Sampler):
             "completed": not chains.cut,
         }
         samples = self._samples(request, states if done.all() else _finished(states, done), info)
+        if heat is not None and samples.energies.numel() >= _TELLING:
+            info["temperature_estimate"] = estimate_temperature(qubo, samples.bits)
         ended = time.perf_counter()
         info["seconds"] = {
             "prepare": prepared - begun,

@@ -19,7 +19,7 @@ _HOT, _COLD = 0.2, 0.02
 def minimising(dense: Dense, sweeps: int) -> Array:
     """Temperatures that fall geometrically, ``(B, S)`` float32 in the layout's units."""
     place = np.arange(sweeps) / max(sweeps - 1, 1)  # (S,)
-    temperatures: Array = np.multiply.outer(_middle(dense), _HOT * (_COLD / _HOT) ** place).astype(np.float32)
+    temperatures: Array = np.multiply.outer(dense.scale, _HOT * (_COLD / _HOT) ** place).astype(np.float32)
     return temperatures
 
 
@@ -27,17 +27,7 @@ def drawing(dense: Dense, temperature: float, sweeps: int) -> Array:
     """Temperatures that fall to ``temperature`` in the first half and stay there, as :func:`minimising`."""
     # in Python's floats, which overflow to infinity without a warning
     last = np.array([min(max(temperature / unit, 1e-30), 1e30) for unit in dense.unit.tolist()])  # (B,)
-    first = np.maximum(2 * _HOT * _middle(dense), last)
+    first = np.maximum(2 * _HOT * dense.scale, last)
     fall = np.minimum(np.arange(sweeps) / max(sweeps // 2, 1), 1.0)  # (S,), 1 from the middle on
     temperatures: Array = (first[:, None] * (last / first)[:, None] ** fall).astype(np.float32)
     return temperatures
-
-
-def _middle(dense: Dense) -> Array:
-    """The median norm of the rows that are not zero, ``(B,)``; 1 where all are."""
-    norms = np.sort(dense.norms, 1)  # (M, n)
-    n = norms.shape[1]
-    index = np.minimum((n + (norms == 0).sum(1)) // 2, n - 1)
-    middle = norms[np.arange(len(norms)), index]
-    middle[middle == 0] = 1.0
-    return np.repeat(middle, len(dense.unit) // len(norms))

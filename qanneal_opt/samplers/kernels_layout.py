@@ -16,17 +16,17 @@ Doubles: TypeAlias = NDArray[np.float64]
 
 @entry
 def lay_out(
-    linear: Doubles, quadratic: Doubles, to_linear: Floats, to_rows: Floats, unit: Doubles, norms: Doubles
+    linear: Doubles, quadratic: Doubles, to_linear: Floats, to_rows: Floats, unit: Doubles, scale: Doubles
 ) -> None:
     """Fill the parts of a `layout.Dense` from ``linear`` (B, n) and ``quadratic`` (M, n, n), M = B or 1.
 
     The unit of a problem is a power of two not below its largest entry, one for all that share a matrix.
+    Its scale is the median norm of the rows that are not zero, 1 where all are.
     """
     problems, n = linear.shape
     matrices, width = len(quadratic), to_linear.shape[1]
-    if problems == 0:
-        return
-    for m in range(matrices):
+    norms = np.empty(n)
+    for m in range(min(matrices, problems)):
         most = 0.0
         for i in range(n):
             for j in range(n):
@@ -35,10 +35,7 @@ def lay_out(
             for i in range(n):
                 most = max(most, abs(linear[p, i]))
         own = math.ldexp(1.0, min(max(math.frexp(most)[1], -1000), 1000))
-        for p in range(m, problems, matrices):
-            unit[p] = own
-            for i in range(width):
-                to_linear[p, i] = linear[p, i] / own if i < n else 0.0
+        count = 0
         for i in range(n):
             squares = 0.0
             for j in range(n):
@@ -47,4 +44,11 @@ def lay_out(
                 to_rows[m, i, j] = scaled
             for j in range(n, width):
                 to_rows[m, i, j] = 0.0
-            norms[m, i] = math.sqrt(squares)
+            if squares > 0:
+                norms[count] = math.sqrt(squares)
+                count += 1
+        middle = np.median(norms[:count]) if count else 1.0
+        for p in range(m, problems, matrices):
+            unit[p], scale[p] = own, middle
+            for i in range(width):
+                to_linear[p, i] = linear[p, i] / own if i < n else 0.0

@@ -29,7 +29,7 @@ class Dense:
         linear: ``(B, width)`` float32, B = 1 for a single problem.
         rows: ``(M, n, width)`` float32, symmetric, zero diagonal; M = B, or 1 if all problems share it.
         unit: ``(B,)`` float64: what an energy of 1 here is in the Qubo.
-        norms: ``(M, n)`` float64: the Euclidean norm of each row.
+        scale: ``(B,)`` float64: the median norm of the rows that are not zero, in ``unit``; 1 where all are.
 
     >>> dense = Dense.of(Qubo([-3.0, 1.0], [[0.0, 8.0], [8.0, 0.0]]))
     >>> dense.rows.shape, dense.rows[0, 0, :3].tolist(), dense.unit.tolist()
@@ -39,7 +39,7 @@ class Dense:
     linear: Array
     rows: Array
     unit: Array
-    norms: Array
+    scale: Array
 
     @classmethod
     def of(cls, qubo: Qubo) -> Dense:
@@ -56,9 +56,9 @@ class Dense:
             linear=aligned((len(linear), width)),
             rows=aligned((len(quadratic), n, width)),
             unit=np.empty(len(linear)),
-            norms=np.empty((len(quadratic), n)),
+            scale=np.empty(len(linear)),
         )
-        lay_out(linear, quadratic, dense.linear, dense.rows, dense.unit, dense.norms)
+        lay_out(linear, quadratic, dense.linear, dense.rows, dense.unit, dense.scale)
         return dense
 
 
@@ -66,5 +66,5 @@ def aligned(shape: tuple[int, ...]) -> Array:
     """An empty float32 array that begins on a line of the cache."""
     size = math.prod(shape)
     space = np.empty(size + LANES, np.float32)
-    start = -(space.ctypes.data // 4) % LANES
+    start = -(space.__array_interface__["data"][0] // 4) % LANES
     return space[start : start + size].reshape(shape)
