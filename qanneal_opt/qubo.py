@@ -116,14 +116,16 @@ class Qubo:
             raise ValueError(f"Invalid bits: shape {shape_of(b)}; must be ({n},) or (R, {n})")
         if batch is not None and (b.ndim != 3 or b.shape[0] != batch or b.shape[2] != n):
             raise ValueError(f"Invalid bits: shape {shape_of(b)}; must be ({batch}, R, {n})")
-        if bool(((b != 0) & (b != 1)).any()):
-            raise ValueError("Invalid bits: entries other than 0 and 1")
         b = b.to(torch.float64)
+        if bool((b * (b - 1)).any()):
+            raise ValueError("Invalid bits: entries other than 0 and 1")
+        linear, offset = self.linear, self.offset
+        if batch is not None:
+            linear = linear[:, None]  # (B, 1, n)
+            offset = offset[:, None] if isinstance(offset, Tensor) else offset
         fields = b @ self.quadratic  # as b; b_j times the sum of its couplings counts each pair twice
-        if batch is None:
-            return self.offset + b @ self.linear + (fields * b).sum(-1) / 2
-        offset = self.offset[:, None] if isinstance(self.offset, Tensor) else self.offset
-        return offset + (b @ self.linear[:, :, None])[..., 0] + (fields * b).sum(-1) / 2
+        energies: Tensor = offset + (torch.add(linear, fields, alpha=0.5) * b).sum(-1)
+        return energies
 
     def to_bqm(self, i: int = 0) -> dimod.BinaryQuadraticModel:
         """Problem ``i`` as a BINARY ``dimod`` model on the variables 0 .. n - 1, without its zero couplings.

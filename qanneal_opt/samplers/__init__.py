@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qanneal_opt.samplers.exact import Exact
     from qanneal_opt.samplers.ocean import dwave_sa, dwave_tabu, greedy, hybrid, qpu, sqa
     from qanneal_opt.samplers.registry import available, resolve
+    from qanneal_opt.samplers.temperature import estimate_temperature
 
 __all__ = [
     "Annealer",
@@ -25,6 +26,7 @@ __all__ = [
     "available",
     "dwave_sa",
     "dwave_tabu",
+    "estimate_temperature",
     "greedy",
     "hybrid",
     "qpu",
@@ -44,6 +46,7 @@ _HOME = {
     "available": "registry",
     "dwave_sa": "ocean",
     "dwave_tabu": "ocean",
+    "estimate_temperature": "temperature",
     "greedy": "ocean",
     "hybrid": "ocean",
     "qpu": "ocean",

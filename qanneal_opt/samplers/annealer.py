@@ -11,18 +11,22 @@ from dimod import SampleSet
 from dimod.core.sampler import Sampler
 
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import Request, Samples, Seat, counted, derived_seeds, heated, starting_states
+from qanneal_opt.samplers.base import Samples, Seat, best_first, chosen
 from qanneal_opt.samplers.chains import Chains
+from qanneal_opt.samplers.cooling import drawing, minimising
 from qanneal_opt.samplers.layout import Dense
+from qanneal_opt.samplers.request import Request, counted
+from qanneal_opt.samplers.temperature import estimate_temperature
 
 __all__ = ["Annealer"]
 
 Array = np.ndarray[Any, Any]
 
-# In units of the median row norm, measured on dense random problems, n = 256 to 3000, and on random max-cut.
-_HOT, _COLD = 0.2, 0.02
 _SWEEPS = 200
+_FEW, _TINY = 100, 32  # eight short annealings of a tiny problem find its minimum as surely with half of them
 _ROUNDS, _SMALL = 16, 256  # a short annealing of a small problem is soon caught: it has several
+
+_TELLING = 100  # reads from which on their temperature is estimated
 
 
 class Annealer(Seat, Sampler):
@@ -111,50 +115,46 @@ class Annealer(Seat, Sampler):
             temperature: positive, in units of the energies; ``None`` minimises.
             initial_states: ``(n,)`` or ``(S, n)``, for a batch ``(B, S, n)``: zeros and ones, S <= num_reads.
                 The first S reads start there, and nothing worse is returned by a minimisation.
-            num_sweeps: sweeps of one annealing. ``None``: 200, and to minimise a problem with n < 256 the
-                best of several annealings is a read: 256 / n of them, 16 at most.
+            num_sweeps: sweeps of one annealing. ``None``: 200 (100 to minimise n <= 32), and to minimise a
+                problem with n < 256 the best of several annealings is a read: 256 / n of them, 16 at most.
             time_limit: seconds after which running chains go straight to their end and no read begins
                 but the first of each problem: fewer reads may come back, and ``info["completed"]`` is False.
 
         Returns:
             Samples, best first. ``info`` tells the sweeps, annealings, flips, acceptance (of all proposals),
-            the first and last temperature (of problem 0), whether all was completed, and ``"seconds"``
-            by phase, the one part that equal seeds do not repeat.
+            the first and last temperature (of problem 0), whether all was completed, for draws the
+            ``"temperature_estimate"`` (:func:`estimate_temperature`) of at least 100 reads, all problems of a
+            batch together, and ``"seconds"`` by phase, the one part that equal seeds do not repeat.
 
         Raises:
             ValueError: a number, or a shape, out of its range.
             TypeError: something other than a Qubo.
         """
         begun = time.perf_counter()
-        if not isinstance(qubo, Qubo):
-            raise TypeError(f"Invalid qubo: {type(qubo).__name__}; must be a Qubo (see Qubo.from_bqm, from_matrix)")
-        reads, heat = counted(num_reads, "num_reads"), heated(temperature)
+        request = Request.of(qubo, num_reads, seed, temperature, initial_states)
         if time_limit is not None and not time_limit > 0:
             raise ValueError(f"Invalid time_limit: {time_limit}; must be positive seconds, or None")
-        n, problems = qubo.n, 1 if qubo.batch is None else qubo.batch
+        n, reads, heat = qubo.n, request.reads, request.temperature
         rounds = max(1, min(_ROUNDS, _SMALL // max(n, 1))) if num_sweeps is None and heat is None else 1
-        sweeps = _SWEEPS if num_sweeps is None else counted(num_sweeps, "num_sweeps")
-        keys = np.asarray(derived_seeds(seed, problems), np.uint64)
-        starts = [start for start in starting_states(initial_states, qubo, reads) if start is not None]
-        given = starts[0].shape[0] if starts else 0
+        default = _FEW if heat is None and n <= _TINY else _SWEEPS
+        sweeps = default if num_sweeps is None else counted(num_sweeps, "num_sweeps")
         info: dict[str, Any] = {"sampler": self.name, "temperature": heat, "sweeps": sweeps, "annealings": rounds}
         if qubo.linear.device.type != "cpu":
             info["moved_from"] = str(qubo.linear.device)
-        if not n or not problems:
-            bits = torch.zeros(problems, reads, n, dtype=torch.uint8)
-            return self._given(qubo, bits, reads, info)
+        states = np.zeros((request.problems, reads * rounds, n), np.uint8)
+        if not states.size:
+            return self._samples(request, states[:, :reads], info)
         dense = Dense.of(qubo)
-        temperatures = _temperatures(dense, heat, sweeps)
-        states = np.empty((problems, reads * rounds, n), np.uint8)
-        if given:
-            states[:, :given] = np.stack(starts)
+        temperatures = minimising(dense, sweeps) if heat is None else drawing(dense, heat, sweeps)
+        given = 0
+        if request.start is not None:
+            given = request.start.shape[1]
+            states[:, :given] = request.start
+        keys = np.array(request.seeds, np.uint64)
         chains = Chains(dense, temperatures, keys, given, states, draws=heat is not None)
         prepared = time.perf_counter()
         done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
         annealed = time.perf_counter()
-        bits = torch.from_numpy(states if done.all() else _finished(states, done))
-        if given and heat is None:  # a minimum is no worse than where it started
-            bits = torch.cat([bits, torch.from_numpy(np.stack(starts))], 1)
         flips, proposals = int(chains.tally[:-1].sum()), int(done.sum()) * sweeps * n
         info |= {
             "flips": flips,
@@ -162,43 +162,31 @@ class Annealer(Seat, Sampler):
             "temperatures": [float(temperatures[0, k] * dense.unit[0]) for k in (0, -1)],
             "completed": not chains.cut,
         }
-        drawn = self._given(qubo, bits, reads, info)
+        samples = self._samples(request, states if done.all() else _finished(states, done), info)
+        if heat is not None and samples.energies.numel() >= _TELLING:
+            info["temperature_estimate"] = estimate_temperature(qubo, samples.bits)
         ended = time.perf_counter()
         info["seconds"] = {
             "prepare": prepared - begun,
             "anneal": annealed - prepared,
             "energies": ended - annealed,
         }
-        return drawn
+        return samples
 
-    def _given(self, qubo: Qubo, bits: torch.Tensor, reads: int, info: dict[str, Any]) -> Samples:
-        """The best ``reads`` of ``bits`` (B, C, n), best first."""
-        bits = bits.to(qubo.linear.device)
+    def _samples(self, request: Request, states: Array, info: dict[str, Any]) -> Samples:
+        """What comes back of the states (B, C, n) at the ends of chains."""
+        qubo, start = request.qubo, request.start
+        bits = torch.from_numpy(states).to(qubo.linear.device)
         if qubo.batch is None:
             bits = bits[0]
-        energies = qubo.energies(bits)  # (..., C)
-        if energies.shape[-1] > 1:
-            if info["annealings"] > 1 and energies.shape[-1] > reads:  # the best of its annealings is a read
-                bits, energies = _best_of(bits, energies, reads)
-            order = torch.argsort(energies, dim=-1, stable=True)[..., :reads]
-            energies = energies.gather(-1, order)
-            bits = bits.gather(-2, order[..., None].expand(*order.shape, bits.shape[-1]))
+        bits = _best_of_rounds(qubo, bits, request.reads)
+        if start is not None and request.temperature is None:  # a minimum is no worse than where it started
+            bits = torch.cat(
+                [bits, torch.from_numpy(start).to(bits.device).reshape(*bits.shape[:-2], *start.shape[1:])], -2
+            )
+        bits, energies = best_first(qubo, bits, request.reads)
         info["reads_returned"] = energies.shape[-1]
         return Samples(bits, energies, info)
-
-    def _answers(self, qubo: Qubo, requests: list[Request]) -> list[tuple[Any, dict[str, Any]]]:
-        raise NotImplementedError("sample_arrays answers all problems at once")
-
-
-def _best_of(bits: torch.Tensor, energies: torch.Tensor, reads: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of chains r, r + reads, r + 2 reads, ... the best, for each r."""
-    groups = torch.arange(energies.shape[-1]) % reads
-    chosen = []
-    for r in range(reads):
-        members = (groups == r).nonzero()[:, 0].to(energies.device)
-        chosen.append(members[energies[..., members].argmin(-1)])
-    order = torch.stack(chosen, -1)  # (..., R)
-    return bits.gather(-2, order[..., None].expand(*order.shape, bits.shape[-1])), energies.gather(-1, order)
 
 
 def _finished(states: Array, done: Array) -> Array:
@@ -208,18 +196,10 @@ def _finished(states: Array, done: Array) -> Array:
     return np.take_along_axis(states, order[..., None], 1)
 
 
-def _temperatures(dense: Dense, heat: float | None, sweeps: int) -> Array:
-    """Temperatures of the sweeps of each problem, ``(B, S)`` float32 in the layout's units."""
-    norms = np.sqrt(np.einsum("mij,mij->mi", dense.rows, dense.rows))  # (M, n)
-    middle = np.array([np.median(row[row > 0]) if row.any() else 1.0 for row in norms])
-    middle = np.broadcast_to(middle, dense.unit.shape)
-    if heat is None:
-        falling = np.geomspace(_HOT, _COLD, sweeps)
-        minimising: Array = np.multiply.outer(middle, falling).astype(np.float32)
-        return minimising
-    with np.errstate(over="ignore", under="ignore"):
-        last = np.clip(heat / dense.unit, 1e-30, 1e30)  # (B,)
-    first = np.maximum(_HOT * 2 * middle, last)
-    fall = np.minimum(np.arange(sweeps) / max(sweeps // 2, 1), 1.0)  # (S,), 1 from the middle on
-    drawing: Array = (first[:, None] * (last / first)[:, None] ** fall).astype(np.float32)
-    return drawing
+def _best_of_rounds(qubo: Qubo, bits: torch.Tensor, reads: int) -> torch.Tensor:
+    """Of chains r, r + reads, r + 2 reads, ... the best, for each read r; rounds that are not complete do not count."""
+    rounds = bits.shape[-2] // reads
+    if rounds < 2:
+        return bits
+    whole = qubo.energies(bits[..., : rounds * reads, :]).unflatten(-1, (rounds, reads))
+    return chosen(bits, whole.argmin(-2) * reads + torch.arange(reads, device=bits.device))

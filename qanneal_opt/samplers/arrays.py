@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import Request, SamplerError, Seat
+from qanneal_opt.samplers.base import SamplerError
+from qanneal_opt.samplers.checked import Answer, CheckedSeat
 from qanneal_opt.samplers.deadline import checked_deadline, guarded
+from qanneal_opt.samplers.request import Request
 
 __all__ = ["ArraySeat"]
 
 
-class ArraySeat(Seat):
+class ArraySeat(CheckedSeat):
     """A seat for an object with ``sample_arrays(qubo, *, num_reads, seed)`` whose answer has ``bits``.
 
     ``temperature`` and ``initial_states`` are passed on when they are asked for; a temperature only if the
@@ -37,16 +36,15 @@ class ArraySeat(Seat):
         parameters: Mapping[str, Any] = getattr(self.sampler, "parameters", {})
         return parameters
 
-    def _answers(self, qubo: Qubo, requests: list[Request]) -> list[tuple[Any, dict[str, Any]]]:
-        first = requests[0]
-        arguments: dict[str, Any] = {"num_reads": first.reads, "seed": first.seed}
-        if first.temperature is not None:
-            arguments["temperature"] = first.temperature
-        starts = [request.start for request in requests if request.start is not None]
-        if starts:
-            arguments["initial_states"] = starts[0] if qubo.batch is None else np.stack(starts)
+    def _answers(self, request: Request) -> list[Answer]:
+        qubo, start = request.qubo, request.start
+        arguments: dict[str, Any] = {"num_reads": request.reads, "seed": request.seeds[0]}
+        if request.temperature is not None:
+            arguments["temperature"] = request.temperature
+        if start is not None:
+            arguments["initial_states"] = start[0] if qubo.batch is None else start
 
-        def ask() -> tuple[Any, dict[str, Any]]:
+        def ask() -> Answer:
             answer = self.sampler.sample_arrays(qubo, **arguments)
             return answer.bits, dict(getattr(answer, "info", {}))
 

@@ -36,7 +36,7 @@ class Chains:
     ) -> None:
         self.dense, self.temperatures, self.keys = dense, temperatures, keys
         self.given, self.states, self.draws = given, states, draws
-        self.done = np.zeros(states.shape[:2], bool)  # (B, R)
+        self._done = np.zeros(states.shape[0] * states.shape[1], bool)  # by chain
         self.tally = np.zeros(temperatures.shape[1] + 1, np.int64)
         self.cut = False  # whether the time limit left chains out, or short
         self._lock = threading.Lock()
@@ -52,7 +52,7 @@ class Chains:
         pieces = iter([(low, min(low + size, count)) for low in range(0, count, size)])
         if threads == 1:
             self._work(pieces, until)
-            return self.done
+            return self._done.reshape(reads, problems).T
         errors: list[BaseException] = []
 
         def work_or_tell() -> None:
@@ -72,7 +72,7 @@ class Chains:
             self._stop.set()
         if errors:
             raise errors[0]
-        return self.done
+        return self._done.reshape(reads, problems).T
 
     def _work(self, pieces: Iterator[tuple[int, int]], until: float | None) -> None:
         from qanneal_opt.samplers.kernels_anneal import anneal
@@ -99,7 +99,6 @@ class Chains:
                     self.dense.linear, self.dense.rows, temperatures, self.keys, self.given, self.states,
                     flips, scratch, place, end, barker, not self.draws, _WORK,
                 )  # fmt: skip
-            chains = np.arange(low, int(place[0]))
-            self.done[chains % problems, chains // problems] = True
+            self._done[low : place[0]] = True
         with self._lock:
             self.tally += tally

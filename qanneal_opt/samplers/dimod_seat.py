@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import Request, SamplerError, Seat
+from qanneal_opt.samplers.base import SamplerError
+from qanneal_opt.samplers.checked import Answer, CheckedSeat
 from qanneal_opt.samplers.deadline import checked_deadline, guarded
+from qanneal_opt.samplers.request import Request
 from qanneal_opt.samplers.schedules import Plan, plan_for
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["DimodSeat", "plain"]
 Array = np.ndarray[Any, Any]
 
 
-class DimodSeat(Seat):
+class DimodSeat(CheckedSeat):
     """A seat for a ``dimod.Sampler``.
 
     Args:
@@ -89,13 +90,11 @@ class DimodSeat(Seat):
         parameters: Mapping[str, Any] = self.sampler.parameters
         return parameters
 
-    def _answers(self, qubo: Qubo, requests: list[Request]) -> list[tuple[Any, dict[str, Any]]]:
-        return [self._draw(request) for request in requests]
+    def _answers(self, request: Request) -> list[Answer]:
+        asks = [partial(self._ask, request.problem(i)) for i in range(request.problems)]
+        return [guarded(self.name, self.deadline, ask) for ask in asks]
 
-    def _draw(self, request: Request) -> tuple[Array, dict[str, Any]]:
-        return guarded(self.name, self.deadline, partial(self._ask, request))
-
-    def _ask(self, request: Request) -> tuple[Array, dict[str, Any]]:
+    def _ask(self, request: Request) -> Answer:
         from dimod import SampleSet
 
         sampler = self.sampler
@@ -106,9 +105,9 @@ class DimodSeat(Seat):
         if "num_reads" in takes:
             arguments["num_reads"] = request.reads
         if "seed" in takes:
-            arguments["seed"] = request.seed
+            arguments["seed"] = request.seeds[0]
         if request.start is not None and "initial_states" in takes:
-            arguments["initial_states"] = (request.start.astype(np.int8), list(range(request.qubo.n)))
+            arguments["initial_states"] = (request.start[0].astype(np.int8), list(range(request.qubo.n)))
         answer = sampler.sample(request.qubo.to_bqm(), **(arguments | self.options))
         if not isinstance(answer, SampleSet):
             raise SamplerError(f"Sampler {self.name!r} returned a {type(answer).__name__}, not a dimod.SampleSet")

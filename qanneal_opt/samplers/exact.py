@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import Request, Seat
+from qanneal_opt.samplers.checked import Answer, CheckedSeat
+from qanneal_opt.samplers.request import Request
 
 __all__ = ["MAX_VARIABLES", "Exact", "all_bits", "all_energies"]
 
@@ -49,7 +50,7 @@ def all_energies(qubo: Qubo) -> Array:
     return energies.ravel() + float(qubo.offset)
 
 
-class Exact(Seat):
+class Exact(CheckedSeat):
     """Enumerates all 2^n bit strings, for n up to 20.
 
     At ``temperature=None`` it gives the best ``num_reads`` distinct states (2^n of them at the most), at a
@@ -67,10 +68,11 @@ class Exact(Seat):
         """``num_reads``, ``seed`` and ``temperature``."""
         return {"num_reads": [], "seed": [], "temperature": []}
 
-    def _answers(self, qubo: Qubo, requests: list[Request]) -> list[tuple[Any, dict[str, Any]]]:
-        if qubo.n > MAX_VARIABLES:
-            raise ValueError(f"Invalid qubo: {qubo.n} variables; 'exact' enumerates at most {MAX_VARIABLES}")
-        return [(self._draw(request), {}) for request in requests]
+    def _answers(self, request: Request) -> list[Answer]:
+        n = request.qubo.n
+        if n > MAX_VARIABLES:
+            raise ValueError(f"Invalid qubo: {n} variables; 'exact' enumerates at most {MAX_VARIABLES}")
+        return [(self._draw(request.problem(i)), {}) for i in range(request.problems)]
 
     def _draw(self, request: Request) -> Array:
         energies = all_energies(request.qubo)  # (2^n,)
@@ -81,7 +83,7 @@ class Exact(Seat):
                 index = np.arange(len(energies))
         else:
             cumulated = np.cumsum(np.exp((energies.min() - energies) / request.temperature))  # (2^n,)
-            uniform = np.random.default_rng(request.seed).random(request.reads)  # (R,)
+            uniform = np.random.default_rng(request.seeds[0]).random(request.reads)  # (R,)
             # a product with the total may round up to it, past the last state
             index = np.minimum(np.searchsorted(cumulated, uniform * cumulated[-1], side="right"), len(energies) - 1)
         return unpack(index, request.qubo.n)

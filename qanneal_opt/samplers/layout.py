@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from qanneal_opt.qubo import Qubo
 
-__all__ = ["LANES", "Dense", "aligned", "units"]
+__all__ = ["LANES", "Dense", "aligned"]
 
 Array = np.ndarray[Any, Any]
 
@@ -28,6 +29,7 @@ class Dense:
         linear: ``(B, width)`` float32, B = 1 for a single problem.
         rows: ``(M, n, width)`` float32, symmetric, zero diagonal; M = B, or 1 if all problems share it.
         unit: ``(B,)`` float64: what an energy of 1 here is in the Qubo.
+        scale: ``(B,)`` float64: the median norm of the rows that are not zero, in ``unit``; 1 where all are.
 
     >>> dense = Dense.of(Qubo([-3.0, 1.0], [[0.0, 8.0], [8.0, 0.0]]))
     >>> dense.rows.shape, dense.rows[0, 0, :3].tolist(), dense.unit.tolist()
@@ -37,39 +39,32 @@ class Dense:
     linear: Array
     rows: Array
     unit: Array
+    scale: Array
 
     @classmethod
     def of(cls, qubo: Qubo) -> Dense:
         """The layout of ``qubo``, on the CPU; a copy."""
+        from qanneal_opt.samplers.kernels_layout import lay_out
+
         linear, quadratic = qubo.linear.cpu().numpy(), qubo.quadratic.cpu().numpy()
         n = qubo.n
         linear = linear[None] if linear.ndim == 1 else linear
         quadratic = quadratic[None] if quadratic.ndim == 2 else quadratic
-        unit = units(linear, quadratic)
+        linear, quadratic = np.ascontiguousarray(linear), np.ascontiguousarray(quadratic)
         width = -(-n // LANES) * LANES
-        padded, rows = aligned((len(linear), width)), aligned((len(quadratic), n, width))
-        np.multiply(linear, 1 / unit[:, None], out=padded[:, :n], casting="same_kind")
-        np.multiply(quadratic, 1 / unit[: len(rows), None, None], out=rows[..., :n], casting="same_kind")
-        if width > n:
-            padded[:, n:] = 0
-            rows[..., n:] = 0
-        return cls(padded, rows, unit)
-
-
-def units(linear: Array, *quadratic: Array) -> Array:
-    """For each problem a power of two not below its largest entry, ``(B,)``; one for all that share a matrix."""
-    most = np.abs(linear).max(1, initial=0.0)  # (B,)
-    for entries in quadratic:
-        most = np.maximum(most, np.abs(entries).max((1, 2), initial=0.0))
-    if quadratic and len(quadratic[0]) < len(linear):
-        most[:] = most.max(initial=0.0)
-    exponent = np.clip(np.frexp(most)[1], -1000, 1000)  # most <= 2^exponent
-    return np.ldexp(1.0, exponent)  # type: ignore[no-any-return]
+        dense = cls(
+            linear=aligned((len(linear), width)),
+            rows=aligned((len(quadratic), n, width)),
+            unit=np.empty(len(linear)),
+            scale=np.empty(len(linear)),
+        )
+        lay_out(linear, quadratic, dense.linear, dense.rows, dense.unit, dense.scale)
+        return dense
 
 
 def aligned(shape: tuple[int, ...]) -> Array:
     """An empty float32 array that begins on a line of the cache."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     space = np.empty(size + LANES, np.float32)
-    start = -(space.ctypes.data // 4) % LANES
+    start = -(space.__array_interface__["data"][0] // 4) % LANES
     return space[start : start + size].reshape(shape)
