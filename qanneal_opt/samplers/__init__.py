@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qanneal_opt.samplers.exact import Exact
     from qanneal_opt.samplers.ocean import dwave_sa, dwave_tabu, greedy, hybrid, qpu, sqa
     from qanneal_opt.samplers.registry import available, resolve
+    from qanneal_opt.samplers.tabu import Tabu
 
 __all__ = [
     "Annealer",
@@ -22,6 +23,7 @@ __all__ = [
     "SamplerError",
     "Samples",
     "Seat",
+    "Tabu",
     "available",
     "dwave_sa",
     "dwave_tabu",
@@ -41,6 +43,7 @@ _HOME = {
     "SamplerError": "base",
     "Samples": "base",
     "Seat": "base",
+    "Tabu": "tabu",
     "available": "registry",
     "dwave_sa": "ocean",
     "dwave_tabu": "ocean",
