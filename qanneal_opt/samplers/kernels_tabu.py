@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from qanneal_opt.rng import GOLDEN, S32, below, bits
+from qanneal_opt.rng import GOLDEN, below, bits
 from qanneal_opt.simd import (
     MAGNITUDE,
     ONE,
