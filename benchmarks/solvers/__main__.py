@@ -15,10 +15,6 @@ from benchmarks import harness  # noqa: E402
 from benchmarks.solvers import instances, peers, race, table  # noqa: E402
 
 
-def _read(path: Path) -> list[race.Record]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.solvers", description=race.__doc__)
     known = tuple(instances.INSTANCES)
@@ -36,11 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with harness.single_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a bifurcation that has not converged says so each time
         solvers, absent = peers.solvers(options.mqlib)
-        print("\n".join(absent), flush=True)
+        for line in absent:
+            print(line, flush=True)
         small = instances.Instance("warm-up", instances.palubeckis(40, 50, 1))
         list(race.measure(small, [(s, s.ladder[0]) for s in solvers], 2, race.TUNING_SEED, 1.0))
         # What a file holds of other instances stays, so that one instance can be raced again.
-        records = _read(output) if output and output.exists() else []
+        records = race.read(output) if output and output.exists() else []
         records = [record for record in records if record["instance"] not in names]
         for name in names:
             instance = instances.instance(name)

@@ -8,8 +8,10 @@ certainty 99% after
 no less than one read and infinite at p = 0.
 """
 
+import json
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks import harness
@@ -39,6 +41,11 @@ def wilson(hits: int, reads: int, z: float = 1.96) -> tuple[float, float]:
     p, spread = hits / reads, z**2 / reads
     middle, half = p + spread / 2, z * math.sqrt((p * (1 - p) + spread / 4) / reads)
     return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def measure(instance: Instance, entries: Sequence[Entry], reads: int, seed: int, cap: float) -> Iterator[Record]:
