@@ -110,9 +110,16 @@ def bifurcation(instance: Instance, setting: Setting, reads: int, seed: int) -> 
         )
 
 
-def mqlib(program: str, folder: Path, instance: Instance, setting: Setting, reads: int, seed: int) -> Outcome:
+def mqlib(
+    program: str,
+    folder: tempfile.TemporaryDirectory[str],
+    instance: Instance,
+    setting: Setting,
+    reads: int,
+    seed: int,
+) -> Outcome:
     """Palubeckis' iterated tabu search; it maximises, and its limit is in seconds of the clock."""
-    path = folder / f"{instance.name}.txt"
+    path = Path(folder.name, f"{instance.name}.txt")
     if not path.exists():
         matrix = -(instance.qubo.quadratic / 2 + torch.diag(instance.qubo.linear)).numpy()
         places = np.argwhere(np.triu(matrix))
@@ -149,9 +156,7 @@ def solvers(mqlib_path: str | None) -> tuple[list[Solver], list[str]]:
     if mqlib_path and os.access(mqlib_path, os.X_OK):
         folder = tempfile.TemporaryDirectory(prefix="solvers")
         ladder = tuple({"seconds": s} for s in (0.01, 0.05, 0.2, 1.0, 3.0))
-        solve = partial(mqlib, mqlib_path, Path(folder.name))
-        solve.folder = folder  # type: ignore[attr-defined]  # lives as long as the solver does
-        found.append(Solver("mqlib", ladder, 1, solve))
+        found.append(Solver("mqlib", ladder, 1, partial(mqlib, mqlib_path, folder)))
     else:
         absent.append("mqlib: left out; --mqlib PATH or MQLIB=PATH names its program, built from MQLib's sources")
     return found, absent
