@@ -40,7 +40,9 @@ def wilson(hits: int, reads: int, z: float = 1.96) -> tuple[float, float]:
     """95% interval of a probability (Wilson's)."""
     p, spread = hits / reads, z**2 / reads
     middle, half = p + spread / 2, z * math.sqrt((p * (1 - p) + spread / 4) / reads)
-    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
+    # at the ends exactly: rounding would make a huge time of an infinite one
+    low = (middle - half) / (1 + spread) if hits else 0.0
+    return low, (middle + half) / (1 + spread) if hits < reads else 1.0
 
 
 def read(path: Path) -> list[Record]:

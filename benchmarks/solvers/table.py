@@ -27,7 +27,7 @@ def _short(seconds: float) -> str:
 
 
 def tables(records: Sequence[Record]) -> str:
-    """A Markdown table a goal: solvers down, instances across would not fit, so instances down in groups."""
+    """A Markdown table a goal, with a line for each instance and solver."""
     parts = []
     for name in GOALS:
         found = reported(records, name)
