@@ -47,9 +47,9 @@ def plot(records: Sequence[Record], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    instances = list(dict.fromkeys(record["instance"] for record in records))
+    instances = list(dict.fromkeys(record["instance"] for record in sorted(records, key=lambda record: record["n"])))
     solvers = list(dict.fromkeys(record["solver"] for record in records))
-    figure, axes = pyplot.subplots(1, len(GOALS), figsize=(11, 4.2), sharey=True)
+    figure, axes = pyplot.subplots(1, len(GOALS), figsize=(13, 4.2), sharey=True)
     for axis, name in zip(axes, GOALS):
         found = reported(records, name)
         for k, solver in enumerate(solvers):
@@ -62,7 +62,7 @@ def plot(records: Sequence[Record], path: Path) -> None:
         axis.set_xticks(range(len(instances)), instances, rotation=35)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("CPU seconds, one thread")
-    axes[1].legend(fontsize=7)
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
