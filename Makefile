@@ -5,10 +5,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench docs clean
+.PHONY: help demo test lint types bench bench-solvers docs clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: .venv/run  ## train digits networks with binary weights, with and without annealing, and compare
 	$(BIN)/qanneal-opt demo $(ARGS)
@@ -26,6 +26,9 @@ types: .venv/all  ## mypy, strict, on the package
 bench: .venv/run  ## every task with every contender, then the tables (hours)
 	$(BIN)/python -m benchmarks all $(ARGS)
 	$(BIN)/python -m benchmarks report
+
+bench-solvers: .venv/run  ## the race of QUBO solvers (ten minutes; ARGS="--quick" two)
+	$(BIN)/python -m benchmarks.solvers $(ARGS)
 
 docs: .venv/all  ## the pages, in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html

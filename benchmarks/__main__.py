@@ -87,8 +87,7 @@ def _tune(task: harness.Task, output: Path | None) -> None:
 
 
 def _report(files: Sequence[Path], readme: Path, check: bool) -> int:
-    present = [path for path in sorted(harness.RESULTS.glob("*.jsonl")) if not path.name.startswith("tuning_")]
-    table = report.tables(report.read(files or present))
+    table = report.tables(report.read(files or report.present()))
     if not check:
         print(table)
     if files and not check:

@@ -1,7 +1,8 @@
 """The tables of results.md, made from benchmarks/results when the pages are built: no number there is typed.
 
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
-`<!-- results:tasks -->` what the tasks are, and `<!-- results:tables -->` the tables of `python -m benchmarks report`.
+`<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`, and
+`<!-- results:solvers -->` those of `python -m benchmarks.solvers`.
 """
 
 import ast
@@ -13,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from benchmarks import harness, report
+from benchmarks.solvers import race, table
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ HEADER = ("task", "ours against", "seeds", "loss", "ratio (p)", "metric", "diffe
 
 def records() -> list[report.Record]:
     """All committed results; none is fine."""
-    paths = [path for path in sorted(harness.RESULTS.glob("*.jsonl")) if not path.name.startswith("tuning_")]
+    paths = report.present()
     return report.read(paths) if paths else []
 
 
@@ -78,6 +80,12 @@ def tasks() -> str:
     return "\n\n".join(parts)
 
 
+def solvers() -> str:
+    """The tables of the race of QUBO solvers, if its records are there."""
+    path = Path(harness.RESULTS, "solvers.jsonl")
+    return table.tables(race.read(path)) if path.exists() else NONE
+
+
 def insert(app: Sphinx, page: str, source: list[str]) -> None:
     """Fill in a page's tables."""
     if "<!-- results:" not in source[0]:
@@ -89,6 +97,7 @@ def insert(app: Sphinx, page: str, source: list[str]) -> None:
     for name, make in tables.items():
         source[0] = source[0].replace(f"<!-- results:{name} -->", make(found) if found else NONE)
     source[0] = source[0].replace("<!-- results:tasks -->", tasks())
+    source[0] = source[0].replace("<!-- results:solvers -->", solvers())
 
 
 def fresh(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qanneal_opt.samplers.exact import Exact
     from qanneal_opt.samplers.ocean import dwave_sa, dwave_tabu, greedy, hybrid, qpu, sqa
     from qanneal_opt.samplers.registry import available, resolve
+    from qanneal_opt.samplers.tabu import Tabu
     from qanneal_opt.samplers.temperature import estimate_temperature
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "SamplerError",
     "Samples",
     "Seat",
+    "Tabu",
     "available",
     "dwave_sa",
     "dwave_tabu",
@@ -43,6 +45,7 @@ _HOME = {
     "SamplerError": "base",
     "Samples": "base",
     "Seat": "base",
+    "Tabu": "tabu",
     "available": "registry",
     "dwave_sa": "ocean",
     "dwave_tabu": "ocean",

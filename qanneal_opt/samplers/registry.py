@@ -13,6 +13,7 @@ from qanneal_opt.samplers import ocean
 from qanneal_opt.samplers.arrays import ArraySeat
 from qanneal_opt.samplers.base import SamplerError, Seat
 from qanneal_opt.samplers.exact import MAX_VARIABLES, Exact
+from qanneal_opt.samplers.tabu import Tabu
 
 __all__ = ["GROUP", "Row", "Table", "available", "resolve"]
 
@@ -35,16 +36,15 @@ def _annealer() -> Seat:
 
 
 _SA = _Name("simulated annealing of dwave-samplers", ocean.dwave_sa, "dwave.samplers")
-_TABU = _Name("tabu search of dwave-samplers", ocean.dwave_tabu, "dwave.samplers")
 
 _NAMES: dict[str, _Name] = {
     "annealer": _Name("the default: our own annealer of dense QUBOs, batched", _annealer),
-    "tabu": _TABU,
+    "tabu": _Name("our iterated tabu search, for single hard problems", Tabu),
     "greedy": _Name("steepest descent of dwave-samplers", ocean.greedy, "dwave.samplers"),
     "exact": _Name(f"enumeration of all states, up to {MAX_VARIABLES} variables", Exact),
     "dwave-sa": _SA,
     "neal": _SA,
-    "dwave-tabu": _TABU,
+    "dwave-tabu": _Name("tabu search of dwave-samplers", ocean.dwave_tabu, "dwave.samplers"),
     "sqa": _Name("path-integral (simulated quantum) annealing of dwave-samplers", ocean.sqa, "dwave.samplers"),
     "qpu": _Name("a D-Wave quantum annealer, embedded anew each call", ocean.qpu, "dwave.system", "ocean"),
     "hybrid": _Name("D-Wave's Leap hybrid solver", ocean.hybrid, "dwave.system", "ocean"),

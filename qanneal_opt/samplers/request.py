@@ -12,7 +12,7 @@ import torch
 
 from qanneal_opt.qubo import Qubo
 
-__all__ = ["Request", "counted"]
+__all__ = ["Request", "counted", "derived_seeds"]
 
 Array = np.ndarray[Any, Any]
 
@@ -42,7 +42,7 @@ class Request:
             raise TypeError(f"Invalid qubo: {type(qubo).__name__}; must be a Qubo (see Qubo.from_bqm, from_matrix)")
         reads, heat = counted(num_reads, "num_reads"), _heated(temperature)
         problems = 1 if qubo.batch is None else qubo.batch
-        return cls(qubo, reads, _derived(seed, problems), heat, _started(initial_states, qubo, reads))
+        return cls(qubo, reads, derived_seeds(seed, problems), heat, _started(initial_states, qubo, reads))
 
     @property
     def problems(self) -> int:
@@ -75,7 +75,7 @@ def _heated(temperature: float | None) -> float | None:
     return float(temperature)
 
 
-def _derived(seed: int | None, count: int) -> list[int]:
+def derived_seeds(seed: int | None, count: int) -> list[int]:
     """``count`` well mixed seeds in [0, 2^31) from one integer (``None``: from the system's entropy)."""
     if seed is not None:
         try:

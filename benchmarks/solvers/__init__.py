@@ -1,0 +1,1 @@
+"""The race of QUBO solvers: `python -m benchmarks.solvers`."""
