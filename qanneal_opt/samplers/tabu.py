@@ -89,7 +89,6 @@ class Tabu(CheckedSeat):
         elites, energies = np.zeros((self.elites, n), np.uint8), np.full(self.elites, np.inf)
         elites[0] = start
         space, counter, done = aligned((3, width)), np.uint64(seed << 32), 0
-        space[:] = 0
         total = _ENDLESS if self.moves is None else self.moves * n
         while done < total and (end is None or not done or time.monotonic() < end):
             # between the calls Python sees interrupts
