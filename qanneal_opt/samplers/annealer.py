@@ -61,7 +61,7 @@ class Annealer(Seat, Sampler):
     @property
     def parameters(self) -> dict[str, Any]:
         """Keywords of :meth:`sample` and :meth:`sample_arrays`."""
-        names = ("num_reads", "num_sweeps", "seed", "temperature", "initial_states", "time_limit")
+        names = ("num_reads", "num_sweeps", "seed", "temperature", "initial_states", "time_limit", "cardinality")
         return {name: [] for name in names}
 
     @property
@@ -104,6 +104,7 @@ class Annealer(Seat, Sampler):
         initial_states: Any = None,
         num_sweeps: int | None = None,
         time_limit: float | None = None,
+        cardinality: int | None = None,
     ) -> Samples:
         """Sample ``qubo``: low-energy states, or draws from exp(-E/T) at a temperature T.
 
@@ -119,10 +120,12 @@ class Annealer(Seat, Sampler):
                 problem with n < 256 the best of several annealings is a read: 256 / n of them, 16 at most.
             time_limit: seconds after which running chains go straight to their end and no read begins
                 but the first of each problem: fewer reads may come back, and ``info["completed"]`` is False.
+            cardinality: the number of ones of every state, from 0 to n; initial states must have as many. Swaps of a
+                one and a zero hold it, and a minimum is one that no swap improves. ``None``: any number.
 
         Returns:
             Samples, best first. ``info`` tells the sweeps, annealings, flips, acceptance (of all proposals),
-            the first and last temperature (of problem 0), whether all was completed, for draws the
+            the first and last temperature (of problem 0), whether all was completed, for draws by single flips the
             ``"temperature_estimate"`` (:func:`estimate_temperature`) of at least 100 reads, all problems of a
             batch together, and ``"seconds"`` by phase, the one part that equal seeds do not repeat.
 
@@ -134,11 +137,14 @@ class Annealer(Seat, Sampler):
         request = Request.of(qubo, num_reads, seed, temperature, initial_states)
         if time_limit is not None and not time_limit > 0:
             raise ValueError(f"Invalid time_limit: {time_limit}; must be positive seconds, or None")
+        ones = _held(cardinality, request)
         n, reads, heat = qubo.n, request.reads, request.temperature
         rounds = max(1, min(_ROUNDS, _SMALL // max(n, 1))) if num_sweeps is None and heat is None else 1
         default = _FEW if heat is None and n <= _TINY else _SWEEPS
         sweeps = default if num_sweeps is None else counted(num_sweeps, "num_sweeps")
         info: dict[str, Any] = {"sampler": self.name, "temperature": heat, "sweeps": sweeps, "annealings": rounds}
+        if ones is not None:
+            info["cardinality"] = ones
         if qubo.linear.device.type != "cpu":
             info["moved_from"] = str(qubo.linear.device)
         states = np.zeros((request.problems, reads * rounds, n), np.uint8)
@@ -151,7 +157,7 @@ class Annealer(Seat, Sampler):
             given = request.start.shape[1]
             states[:, :given] = request.start
         keys = np.array(request.seeds, np.uint64)
-        chains = Chains(dense, temperatures, keys, given, states, draws=heat is not None)
+        chains = Chains(dense, temperatures, keys, given, states, ones=ones, draws=heat is not None)
         prepared = time.perf_counter()
         done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
         annealed = time.perf_counter()
@@ -163,7 +169,7 @@ class Annealer(Seat, Sampler):
             "completed": not chains.cut,
         }
         samples = self._samples(request, states if done.all() else _finished(states, done), info)
-        if heat is not None and samples.energies.numel() >= _TELLING:
+        if heat is not None and ones is None and samples.energies.numel() >= _TELLING:
             info["temperature_estimate"] = estimate_temperature(qubo, samples.bits)
         ended = time.perf_counter()
         info["seconds"] = {
@@ -187,6 +193,18 @@ class Annealer(Seat, Sampler):
         bits, energies = best_first(qubo, bits, request.reads)
         info["reads_returned"] = energies.shape[-1]
         return Samples(bits, energies, info)
+
+
+def _held(cardinality: Any, request: Request) -> int | None:
+    """``cardinality`` as an int that fits the problem and its initial states, or ``None``."""
+    if cardinality is None:
+        return None
+    n, start = request.qubo.n, request.start
+    if isinstance(cardinality, bool) or not isinstance(cardinality, (int, np.integer)) or not 0 <= cardinality <= n:
+        raise ValueError(f"Invalid cardinality: {cardinality!r}; must be an int from 0 to {n}, or None")
+    if start is not None and (start.sum(-1, dtype=np.int64) != cardinality).any():
+        raise ValueError(f"Invalid initial_states: another number of ones than cardinality, {cardinality}")
+    return int(cardinality)
 
 
 def _finished(states: Array, done: Array) -> Array:

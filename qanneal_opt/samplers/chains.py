@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,23 @@ class Chains:
         keys: ``(B,)`` uint64.
         given: the first so many reads start from their rows of ``states``.
         states: ``(B, R, n)`` uint8, written.
+        ones: how many each state has, held by swaps; ``None`` for single flips.
         draws: leave each chain where its last sweep ends; otherwise it goes down to a local minimum.
     """
 
     def __init__(
-        self, dense: Dense, temperatures: Array, keys: Array, given: int, states: Array, *, draws: bool
+        self,
+        dense: Dense,
+        temperatures: Array,
+        keys: Array,
+        given: int,
+        states: Array,
+        *,
+        ones: int | None,
+        draws: bool,
     ) -> None:
         self.dense, self.temperatures, self.keys = dense, temperatures, keys
-        self.given, self.states, self.draws = given, states, draws
+        self.given, self.states, self.ones, self.draws = given, states, ones, draws
         self._done = np.zeros(states.shape[0] * states.shape[1], bool)  # by chain
         self.tally = np.zeros(temperatures.shape[1] + 1, np.int64)
         self.cut = False  # whether the time limit left chains out, or short
@@ -75,8 +85,7 @@ class Chains:
         return self._done.reshape(reads, problems).T
 
     def _work(self, pieces: Iterator[tuple[int, int]], until: float | None) -> None:
-        from qanneal_opt.samplers.kernels_anneal import anneal
-
+        anneal = _kernel(self.ones)
         problems = len(self.states)
         scratch = aligned((4 * self.dense.linear.shape[1],))
         tally, place, barker = np.zeros_like(self.tally), np.empty(2, np.int64), np.float32(self.draws)
@@ -102,3 +111,14 @@ class Chains:
             self._done[low : place[0]] = True
         with self._lock:
             self.tally += tally
+
+
+def _kernel(ones: int | None) -> Any:
+    """The kernel that runs chains, compiled when it is first needed."""
+    if ones is None:
+        from qanneal_opt.samplers.kernels_anneal import anneal
+
+        return anneal
+    from qanneal_opt.samplers.kernels_swap import anneal_swaps
+
+    return partial(anneal_swaps, ones=ones)
