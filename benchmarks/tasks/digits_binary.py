@@ -1,7 +1,8 @@
 """Real handwritten digits, 64-6-10 ReLU, weights of both layers binary with one scale a row.
 
 loss: mean cross-entropy over all training data; metric: test accuracy; solved: test accuracy of at least .90;
-ge: gradients of the whole training set (1437 samples).
+ge: gradients of the whole training set (1437 samples). What is annealed starts from two restarts of the
+baseline's own straight-through training, 1.2 CPU seconds, inside the clock.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -111,8 +111,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         places = [p + 0.8 * (k + 0.5) / len(names) for p in range(len(patterns))]
         axes[-1].bar(places, heights, width=0.75 / len(names), label=_words(name))
     axes[-1].set_xticks([p + 0.4 for p in range(len(patterns))], ["0.6 patterns a weight", "0.7"][: len(patterns)])
-    axes[-1].set(title="binary perceptrons, N = 501", ylabel="solved, %", ylim=(0, 105))
-    axes[-1].legend(fontsize=8)
+    axes[-1].set(title="binary perceptrons, N = 501", ylabel="solved, %", ylim=(0, 130), yticks=range(0, 101, 20))
+    axes[-1].legend(fontsize=8, ncols=2, loc="upper center")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
