@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from qanneal_opt.qubo import Qubo
 
 MODULUS, MULTIPLIER = 2**31 - 1, 16807
+WARMUP = 500  # straight-through steps before a QUBO is captured
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +87,33 @@ def captured(variables: int, seed: int, steps: int = 20) -> Qubo:
     In units of 1e-5 of its largest entry, rounded. The training draws from it at a temperature; the race minimises it.
     """
     import qanneal_opt as qa
-    from qanneal_opt.demo.alternation import Plan, train
+    from qanneal_opt.demo.alternation import network
     from qanneal_opt.demo.data import digits
 
-    recorder = Recorder()
-    step = qa.QuboStep(recorder, proposals=variables, variables=variables)
-    train(digits(seed), (6,), step, Plan(warmup=500, rounds=steps, polish=1), seed)
+    recorder, split = Recorder(), digits(seed)
+    inputs, targets = torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_targets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = network([inputs.shape[1], 6, split.classes])
+        order = torch.randint(len(inputs), (WARMUP, 128))
+    optimizer = qa.AnnealingOptimizer(
+        [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "encoding": qa.Levels.binary()},
+            {"params": [p for p in model.parameters() if p.ndim == 1]},
+        ],
+        weight_decay=0.0,
+        objective=qa.Objective(model, functional.cross_entropy, (inputs, targets)),
+        annealing=qa.QuboStep(recorder, proposals=variables, variables=variables),
+        schedule=qa.Every(1, start=WARMUP - 1, stop=WARMUP + steps - 1),
+        seed=seed,
+    )
+    for k in range(WARMUP + steps - 1):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * (1 - k / WARMUP) if k < WARMUP else 5e-3
+        optimizer.zero_grad()
+        if k < WARMUP:
+            functional.cross_entropy(model(inputs[order[k]]), targets[order[k]]).backward()
+        optimizer.step()
     qubo = recorder.last if recorder.last.batch is None else recorder.last.problem(0)
     unit = 1e-5 * float(max(qubo.linear.abs().max(), qubo.quadratic.abs().max()))
     return Qubo(torch.round(qubo.linear / unit), 2 * torch.round(qubo.quadratic / unit / 2))

@@ -40,6 +40,7 @@ class Tabu(CheckedSeat):
         patience: steps without improvement after which the search starts over.
         elites: states that are kept to start from.
 
+    >>> from qanneal_opt.qubo import Qubo
     >>> Tabu().sample_arrays(Qubo([-1.0, 2.0], [[0.0, 5.0], [5.0, 0.0]]), seed=0).bits.tolist()
     [[1, 0]]
     """
