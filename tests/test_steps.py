@@ -330,6 +330,18 @@ def test_compiled_code_keeps_no_copies_of_many_weights(more, monkeypatch):
     assert kind is (Evaluator if more else CompiledEvaluator)
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_rounds_of_many_weights_take_a_call_each(more, monkeypatch):
+    """One compiled call for all of them records every weight."""
+    calls = []
+    monkeypatch.setattr(compiled, "anneal", lambda *a, whole=compiled.anneal: calls.append(1) or whole(*a))
+    optimizer = optimizer_of(net(), qa.DirectStep(proposals=4, rounds=3, refit=1))
+    weights = sum(p.numel() for p in optimizer.objective.model.parameters() if p.ndim > 1)
+    monkeypatch.setattr(compiled, "MOST_BYTES", 104 * weights - more)
+    record = optimizer.anneal()
+    assert record.candidates == 12 and len(calls) == 1 - more
+
+
 def test_a_users_own_loss_and_a_dataloader_go_the_general_way():
     model = net(outputs=1)
 

@@ -55,14 +55,14 @@ class Request:
         return Request(self.qubo.problem(i), self.reads, self.seeds[i : i + 1], self.temperature, start)
 
 
-def counted(value: int, name: str) -> int:
-    """``value`` as an int of at least 1."""
+def counted(value: int, name: str, least: int = 1) -> int:
+    """``value`` as an int of at least ``least``."""
     try:
         count = operator.index(value)
     except TypeError as error:
         raise TypeError(f"Invalid {name}: {value!r}; must be an integer") from error
-    if count < 1:
-        raise ValueError(f"Invalid {name}: {value}; must be at least 1")
+    if count < least:
+        raise ValueError(f"Invalid {name}: {value}; must be at least {least}")
     return count
 
 
@@ -78,12 +78,7 @@ def _heated(temperature: float | None) -> float | None:
 def derived_seeds(seed: int | None, count: int) -> list[int]:
     """``count`` well mixed seeds in [0, 2^31) from one integer (``None``: from the system's entropy)."""
     if seed is not None:
-        try:
-            seed = operator.index(seed)
-        except TypeError as error:
-            raise TypeError(f"Invalid seed: {seed!r}; must be an integer or None") from error
-        if seed < 0:
-            raise ValueError(f"Invalid seed: {seed}; must not be negative")
+        seed = counted(seed, "seed", 0)
     seeds: list[int] = (np.random.SeedSequence(seed).generate_state(max(count, 1)) >> 1).tolist()
     return seeds[:count]
 

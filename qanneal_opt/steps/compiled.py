@@ -31,6 +31,7 @@ MOST_NUMBERS = 1 << 28
 # bytes that would lift training above 1.5 times the base optimizer's peak (2.4 at 10 M weights). The general path
 # holds one gradient, and there a round of DirectStep takes it only 1.6 to 2.5 times as long.
 COPIES, MOST_BYTES = 4, 1 << 26
+RECORDED = 104  # bytes a weight that rounds in one compiled call take; by then a call a round costs nothing
 
 
 class Evaluators:
@@ -158,7 +159,9 @@ class CompiledEvaluator(Evaluator):
 
     def rounds(self, heat: Tensor, proposals: int, steps: int, generator: torch.Generator) -> Tally:
         """Anneal in one compiled call, where all moves are gradient-ranked ones of levels."""
-        refit = self._refit() if heat.shape[1] == proposals and len(self.levels) == len(self.view.encoded) else None
+        small = RECORDED * sum(p.numel() for p in self.owners) <= MOST_BYTES
+        ranked = heat.shape[1] == proposals and len(self.levels) == len(self.owners)
+        refit = self._refit() if small and ranked else None
         if refit is None:
             return super().rounds(heat, proposals, steps, generator)
         self.gradients()  # refuses what is not finite

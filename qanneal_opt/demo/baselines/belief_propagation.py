@@ -18,6 +18,7 @@ from numpy.random import Generator
 
 from qanneal_opt.demo.baselines.binary_mlp import Array
 from qanneal_opt.demo.baselines.compiled import compiled
+from qanneal_opt.demo.baselines.signs import judge
 
 
 @compiled
@@ -39,15 +40,7 @@ def _reinforced(signed: Array, field: Array, decay: float, iterations: int, best
     magnet, weights = np.tanh(field), np.empty(size, np.float32)
     fewest = count + 1
     for iteration in range(1, iterations + 1):
-        for k in range(size):
-            weights[k] = np.float32(1.0) if field[k] >= 0 else np.float32(-1.0)
-        stabilities = np.dot(signed, weights)
-        errors = 0
-        for a in range(count):
-            errors += stabilities[a] <= 0
-        if errors < fewest:
-            fewest = errors
-            best[:] = weights
+        _, errors, fewest = judge(signed, field, weights, best, fewest)
         if errors == 0:
             return 0, iteration
         variance = 1e-6

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qanneal_opt.demo.baselines.binary_mlp import Array, adam
 from qanneal_opt.demo.baselines.compiled import compiled
+from qanneal_opt.demo.baselines.signs import judge
 from qanneal_opt.demo.data import permutations
 
 # Seconds of one core, fitted to measured runs: an epoch of P patterns of N weights in steps of `batch`.
@@ -58,15 +59,7 @@ def _restart(
     steps_an_epoch = (count + batch - 1) // batch
     total, step = epochs * steps_an_epoch, 0
     for epoch in range(epochs + 1):
-        for k in range(size):
-            weights[k] = np.float32(1.0) if latent[k] >= 0 else np.float32(-1.0)
-        fields = np.dot(signed, weights)
-        errors = 0
-        for sample in range(count):
-            errors += fields[sample] <= 0
-        if errors < fewest:
-            fewest = errors
-            best[:] = weights
+        fields, errors, fewest = judge(signed, latent, weights, best, fewest)
         if errors == 0 or epoch == epochs:
             return fewest, epoch
         order = orders[epoch]
