@@ -27,7 +27,7 @@ bench: .venv/run  ## every task with every contender, then the tables (hours)
 	$(BIN)/python -m benchmarks all $(ARGS)
 	$(BIN)/python -m benchmarks report
 
-bench-solvers: .venv/run  ## the race of QUBO solvers (ten minutes; ARGS="--quick" two)
+bench-solvers: .venv/run  ## the race of QUBO solvers (ARGS="--quick" for a short one)
 	$(BIN)/python -m benchmarks.solvers $(ARGS)
 
 docs: .venv/all  ## the pages, in docs/_build/html

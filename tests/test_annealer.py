@@ -88,7 +88,8 @@ def test_two_python_threads_may_call_at_once():
 
 
 INTERRUPTED = """
-import torch
+import signal, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer
 q = torch.randn(500, 500, dtype=torch.float64)

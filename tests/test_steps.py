@@ -443,7 +443,6 @@ def test_compiled_rounds_leave_legal_weights_and_the_loss_they_tell(name, temper
             assert torch.equal(p.detach(), values[codes] * scale)
     assert record.candidates == 48 and 0 < record.accepted <= 48
     now = float(optimizer.objective())
-    assert now == pytest.approx(optimizer.objective.smoothed(0.0)().item())
     if temperature == 0.0:
         assert now == pytest.approx(record.loss_after, rel=1e-5)
         assert record.loss_after < record.loss_before and record.actual < 0
@@ -451,14 +450,15 @@ def test_compiled_rounds_leave_legal_weights_and_the_loss_they_tell(name, temper
         assert now <= min(record.loss_after, record.loss_before) + 1e-6
 
 
-def test_compiled_rounds_move_a_fixed_scale_and_other_losses():
+def test_compiled_rounds_with_a_fixed_scale_and_squares():
     inputs, targets = data()
     scale = torch.tensor(0.7)
-    for loss, samples in ((functional.mse_loss, (inputs, functional.one_hot(targets, 3).float())),):
-        model, optimizer, record = rounds_of(qa.Levels.binary(scale=scale), loss, samples, temperature=0.0, refit=2)
-        assert record.loss_after < record.loss_before
-        assert float(optimizer.objective()) == pytest.approx(record.loss_after, rel=1e-5)
-        assert all(torch.equal(p.detach().abs(), torch.full_like(p, 0.7)) for p in model.parameters() if p.ndim > 1)
+    samples = inputs, functional.one_hot(targets, 3).float()
+    encoding = qa.Levels.binary(scale=scale)
+    model, optimizer, record = rounds_of(encoding, functional.mse_loss, samples, temperature=0.0, refit=2)
+    assert record.loss_after < record.loss_before
+    assert float(optimizer.objective()) == pytest.approx(record.loss_after, rel=1e-5)
+    assert all(torch.equal(p.detach().abs(), torch.full_like(p, 0.7)) for p in model.parameters() if p.ndim > 1)
 
 
 def test_compiled_rounds_repeat_bit_for_bit_and_go_as_far_as_single_calls():

@@ -31,7 +31,7 @@ class Tabu(CheckedSeat):
     a perturbation (Palubeckis, "Iterated tabu search for the unconstrained binary quadratic optimization
     problem", Informatica 17, 2006: up to n/10 flips, each drawn from the 5 best), or from a random mixture of two.
 
-    A step costs one pass over a row of the matrix, for sparse problems too: 0.2 us at n = 1000. Fields are
+    A step costs one pass over a row of the matrix, for sparse problems too. Fields are
     float32, energies are computed from the Qubo in float64. It minimises, and knows no temperature.
 
     Args:

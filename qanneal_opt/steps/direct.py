@@ -30,8 +30,8 @@ class DirectStep:
     Args:
         proposals: gradient-ranked moves a round; 5 to 10% of the weights work well.
         sweeps: uniform sweeps over all weights a round, after the proposals.
-        rounds: rounds a call. Stacks with Levels and no sweeps run all of them in one compiled call, which
-            makes a round about three times cheaper than a call of its own (its time then counts as ``judge``).
+        rounds: rounds a call. Stacks with Levels and no sweeps run all of them in one compiled call, without
+            the overhead of Python between them; all of its time then counts as ``judge``.
         temperature: first and last, falling geometrically over the rounds of the schedule's span; without a
             span, over this call's proposals and sweeps. 0.0 accepts only what lowers the objective.
         temperature_unit: ``"relative"`` to the objective when annealing began, or ``"absolute"``.
