@@ -902,7 +902,7 @@ def test_a_fallback_within_a_step_is_recorded():
 
 
 def cpu_times(builds, rounds=40):
-    """Medians of the CPU seconds of a step, of the optimizers that `builds` make, interleaved."""
+    """Lower deciles of a step's CPU seconds (noise only adds), of the optimizers that `builds` make, interleaved."""
     generator = torch.Generator().manual_seed(0)
     optimizers = []
     for build in builds:
@@ -916,7 +916,7 @@ def cpu_times(builds, rounds=40):
             start = time.process_time()
             optimizer.step()
             spent.append(time.process_time() - start)
-    return [sorted(spent)[rounds // 2] for spent in times]
+    return [sorted(spent)[rounds // 10] for spent in times]
 
 
 def idle(params):
@@ -935,12 +935,12 @@ def idle(params):
 def test_without_annealing_a_step_costs_what_the_bases_costs(build):
     """100 tensors, a million parameters, foreach: at most 1.05 times the base's; noise may cost a few tries."""
     ratios = []
-    for _ in range(6):
+    for _ in range(3):
         base, ours = cpu_times([partial(torch.optim.AdamW, foreach=True), build])
         ratios.append(ours / base)
         if ratios[-1] <= 1.05:
             return
-    pytest.fail(f"ratios of medians: {ratios}")
+    pytest.fail(f"ratios of lower deciles: {ratios}")
 
 
 def peak_bytes(run):
