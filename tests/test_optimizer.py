@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 from toys import INPUTS, TARGETS, Idle, exact, groups, loss_of, make, net, objective, same, train, weights
 
 import qanneal_opt as qa
@@ -931,6 +932,39 @@ def idle(params):
     )
 
 
+class Operations(TorchDispatchMode):
+    """Counts the operators that torch is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operations(build):
+    """Operators of a second step on a hundred tensors."""
+    params = [nn.Parameter(torch.randn(4, 4)) for _ in range(100)]
+    for p in params:
+        p.grad = torch.randn(p.shape)
+    optimizer = build(params)
+    optimizer.step()
+    with Operations() as operators:
+        optimizer.step()
+    return operators.count
+
+
+def test_without_annealing_a_step_asks_torch_for_what_the_base_asks_for():
+    """Seconds are compared by the slow test below; here what does not depend on the machine's load is."""
+    base = operations(partial(torch.optim.AdamW, foreach=True))
+    assert operations(partial(AnnealingOptimizer, foreach=True)) == base > 0
+    split = operations(lambda ps: torch.optim.AdamW([{"params": ps[:1]}, {"params": ps[1:]}], foreach=True))
+    assert operations(idle) - split == 2  # dropped weights stay zero, and that is all
+
+
+@pytest.mark.slow  # beside another test the machine's noise is larger than the bound
 @pytest.mark.parametrize("build", [partial(AnnealingOptimizer, foreach=True), idle], ids=["plain", "not due"])
 def test_without_annealing_a_step_costs_what_the_bases_costs(build):
     """100 tensors, a million parameters, foreach: at most 1.05 times the base's; noise may cost a few tries."""
