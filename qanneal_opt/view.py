@@ -88,11 +88,18 @@ class View:
         """What a refit trains by gradients besides scales: all but the discrete parameters."""
         return [*self.continuous, *(e.param for e in self.encoded if not isinstance(e, EncodedLevels))]
 
-    def begin(self, value: Callable[[], float]) -> tuple[float, float]:
-        """Evaluate the judged objective and hand the codes over; the first value is a span's reference.
+    def begin(self, value: Callable[[], float], refit: Callable[[], float] | None = None) -> tuple[float, float]:
+        """Evaluate the judged objective and hand the codes over; a span's reference is the value it starts from.
+
+        Args:
+            value: gives the objective at the present weights.
+            refit: trains what is continuous and gives the objective afterwards; called where codes are handed
+                over. Scales that have followed latent weights do not fit the codes, and a reference taken with
+                them would be several times too high.
 
         Returns:
-            The value before, and the value where annealing starts: another one only where masks just dropped weights.
+            The value before, and the value where annealing starts: another one only where codes were just handed
+            over, or masks just dropped weights.
 
         Raises:
             Fallback: if it is not finite; nothing moved then.
@@ -100,8 +107,11 @@ class View:
         before = loss = value()
         if not math.isfinite(before):
             raise Fallback(f"the objective is {before} at the present weights")
+        latent = any(e.latent is not None for e in self.scaled)
         if any([encoded.begin() for encoded in self.encoded]):
             loss = value()
+        if latent and refit is not None:
+            loss = refit()
         if math.isnan(self.reference):
             self.reference = loss
         return before, loss

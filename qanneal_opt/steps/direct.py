@@ -34,9 +34,11 @@ class DirectStep:
             the overhead of Python between them; all of its time then counts as ``judge``.
         temperature: first and last, falling geometrically over the rounds of the schedule's span; without a
             span, over this call's proposals and sweeps. 0.0 accepts only what lowers the objective.
-        temperature_unit: ``"relative"`` to the objective when annealing began, or ``"absolute"``.
+        temperature_unit: ``"relative"`` to the objective when annealing began (after the first refit, if there is
+            one), or ``"absolute"``.
         refit: full-batch Adam steps (lr 5e-3, betas .9, .99) on scales and continuous parameters after a
-            round; undone at T = 0 if they raise the objective.
+            round; undone at T = 0 if they raise the objective. Ten times as many come before the first moves
+            where codes are handed over: scales that have followed latent weights do not fit them.
         smoothing: label smoothing of the judged cross-entropy.
 
     Raises:
@@ -81,7 +83,7 @@ class DirectStep:
         if any(isinstance(encoded, EncodedWindow) for encoded in view.encoded):
             raise ValueError("Invalid encoding: Window; DirectStep moves Levels and Mask groups, QuboStep all three")
         evaluator = self._evaluators(view, objective.smoothed(self.smoothing))
-        before, loss = view.begin(evaluator.value)
+        before, loss = evaluator.begin(self.refit)
         heat = view.heat(self.cooling, self.rounds, self.proposals + self.sweeps)
         if float(heat[0, 0]) > 0:
             view.consider(loss)

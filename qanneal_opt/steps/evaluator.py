@@ -21,6 +21,7 @@ from qanneal_opt.subset import Subset
 from qanneal_opt.view import Best, Fallback, View
 
 CURVATURES = {"ggn": ggn, "hessian": hessian}
+FIRST = 10  # times as many refit steps where codes are handed over
 
 
 @dataclass
@@ -70,6 +71,10 @@ class Evaluator:
         """Evaluate the judged objective at the present weights, and take it as the present loss."""
         self.loss = float(self.objective()) + self._price()
         return self.loss
+
+    def begin(self, steps: int) -> tuple[float, float]:
+        """Begin as :meth:`View.begin`, with so many refit steps where codes are handed over."""
+        return self.view.begin(self.value, lambda: self.refit(FIRST * steps, 0.0))
 
     def gradients(self) -> list[Tensor]:
         """Give the objective's gradient for each encoded parameter, without the l0 term.

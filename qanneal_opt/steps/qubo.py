@@ -48,10 +48,12 @@ class QuboStep:
         variables: the most bits in one QUBO; candidates are split into blocks of that many.
         temperature: first and last, falling geometrically over the schedule's span; without a span, over
             this call's blocks.
-        temperature_unit: ``"relative"`` to the objective when annealing began, or ``"absolute"``.
+        temperature_unit: ``"relative"`` to the objective when annealing began (after the first refit, if there is
+            one), or ``"absolute"``.
         num_reads: samples a QUBO; at T > 0 they are judged in random order, at T = 0 the distinct ones.
         refit: full-batch Adam steps (lr 5e-3, betas .9, .99) on scales and continuous parameters after the
-            blocks; undone at T = 0 if they raise the objective.
+            blocks; undone at T = 0 if they raise the objective. Ten times as many come before the first moves
+            where codes are handed over: scales that have followed latent weights do not fit them.
         l0: price of a nonzero encoded weight, in units of the objective, in the QUBO and in what is judged.
 
     Raises:
@@ -104,7 +106,7 @@ class QuboStep:
         if self.l0 and any(isinstance(encoded, EncodedWindow) for encoded in view.encoded):
             raise ValueError(f"Invalid l0: {self.l0}; windows have several bits a weight, and their l0 term is no QUBO")
         evaluator = self._evaluators(view, objective, self.l0)
-        before, loss = view.begin(evaluator.value)
+        before, loss = evaluator.begin(self.refit)
         hot = view.temperature(self.cooling)
         moves = self._propose(view, evaluator, hot, generator)
         blocks = split(moves, view.encoded, self.variables)
