@@ -45,10 +45,13 @@ class Moves:
         """Keep the moves ``chosen``: ``(m,)`` bool, or int64 positions in the order wanted."""
         if chosen.dtype == torch.bool:
             chosen = chosen.nonzero().flatten()
-        sizes = self.start.diff()[chosen]
-        start = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        within = torch.arange(int(start[-1])) - torch.repeat_interleave(start[:-1], sizes)
-        changes = torch.repeat_interleave(self.start[:-1][chosen], sizes) + within
+        if len(self.index) == len(self):  # a change each
+            start, changes = torch.arange(len(chosen) + 1), chosen
+        else:
+            sizes = self.start.diff()[chosen]
+            start = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+            within = torch.arange(int(start[-1])) - torch.repeat_interleave(start[:-1], sizes)
+            changes = torch.repeat_interleave(self.start[:-1][chosen], sizes) + within
         return Moves(
             self.owner[changes],
             self.index[changes],
