@@ -157,7 +157,7 @@ class Annealer(Seat, Sampler):
             given = request.start.shape[1]
             states[:, :given] = request.start
         keys = np.array(request.seeds, np.uint64)
-        chains = Chains(dense, temperatures, keys, given, states, ones=ones, draws=heat is not None)
+        chains = Chains(dense, temperatures, keys, given, states, ones=ones, word=qubo.word, draws=heat is not None)
         prepared = time.perf_counter()
         done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
         annealed = time.perf_counter()
