@@ -37,6 +37,10 @@ class Annealer(Seat, Sampler):
     sweeps of single-bit draws from their conditional distributions fall to T in the first half and stay there
     in the second; what they leave is one draw from :math:`\exp(-E/T)`, up to what few sweeps cannot mix.
 
+    Where several bits are one weight (``Qubo.word``), its bits are drawn together from their conditional
+    distribution, to minimise too, with temperatures from 0.05 to 0.0005 of that norm, and a minimum is a state that no
+    other value of a single weight improves.
+
     Fields are float32, the energies returned float64, computed from the problem itself. All problems of a
     batch and all reads are independent chains; which threads run them changes no sample.
 
@@ -121,7 +125,7 @@ class Annealer(Seat, Sampler):
             time_limit: seconds after which running chains go straight to their end and no read begins
                 but the first of each problem: fewer reads may come back, and ``info["completed"]`` is False.
             cardinality: the number of ones of every state, from 0 to n; initial states must have as many. Swaps of a
-                one and a zero hold it, and a minimum is one that no swap improves. ``None``: any number.
+                one and a zero hold it, words or not, and a minimum is one that no swap improves. ``None``: any number.
 
         Returns:
             Samples, best first. ``info`` tells the sweeps, annealings, flips, acceptance (of all proposals),
@@ -151,13 +155,14 @@ class Annealer(Seat, Sampler):
         if not states.size:
             return self._samples(request, states[:, :reads], info)
         dense = Dense.of(qubo)
-        temperatures = minimising(dense, sweeps) if heat is None else drawing(dense, heat, sweeps)
+        word = qubo.word if ones is None else 1
+        temperatures = minimising(dense, sweeps, word) if heat is None else drawing(dense, heat, sweeps)
         given = 0
         if request.start is not None:
             given = request.start.shape[1]
             states[:, :given] = request.start
         keys = np.array(request.seeds, np.uint64)
-        chains = Chains(dense, temperatures, keys, given, states, ones=ones, word=qubo.word, draws=heat is not None)
+        chains = Chains(dense, temperatures, keys, given, states, ones=ones, word=word, draws=heat is not None)
         prepared = time.perf_counter()
         done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
         annealed = time.perf_counter()

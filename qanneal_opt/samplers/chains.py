@@ -30,7 +30,7 @@ class Chains:
         given: the first so many reads start from their rows of ``states``.
         states: ``(B, R, n)`` uint8, written.
         ones: how many each state has, held by swaps; ``None`` for any number.
-        word: so many bits in a row are drawn together, where no number of ones is held.
+        word: so many bits in a row are drawn together; 1 where a number of ones is held.
         draws: leave each chain where its last sweep ends; otherwise it goes down to a local minimum.
     """
 

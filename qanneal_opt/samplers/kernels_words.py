@@ -24,7 +24,7 @@ from qanneal_opt.simd import ONE, ZERO, Float, Row, at, compiled, entry, exp, fl
 @scalar
 def state(step: Row, word: int) -> Any:
     """Give the bits of a word as an integer, the first bit lowest."""
-    held = 0
+    held = np.int64(0)
     for j in range(word):
         held |= np.int64(step[j] < ZERO) << j
     return held
