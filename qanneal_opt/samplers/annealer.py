@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from dimod import SampleSet
-from dimod.core.sampler import Sampler
 
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import Samples, Seat, best_first, chosen
+from qanneal_opt.samplers.base import Samples, best_first, chosen
 from qanneal_opt.samplers.chains import Chains
 from qanneal_opt.samplers.cooling import drawing, minimising
+from qanneal_opt.samplers.dimod_door import DimodDoor
 from qanneal_opt.samplers.layout import Dense
 from qanneal_opt.samplers.request import Request, counted
 from qanneal_opt.samplers.temperature import estimate_temperature
@@ -29,7 +28,7 @@ _ROUNDS, _SMALL = 16, 256  # a short annealing of a small problem is soon caught
 _TELLING = 100  # reads from which on their temperature is estimated
 
 
-class Annealer(Seat, Sampler):
+class Annealer(DimodDoor):
     r"""Simulated annealing of dense QUBOs, a ``dimod.Sampler`` that also takes a ``Qubo`` or a batch of them.
 
     To minimise, Metropolis sweeps with temperatures falling geometrically from 0.2 to 0.02 times the median
@@ -62,42 +61,6 @@ class Annealer(Seat, Sampler):
             raise ValueError(f"Invalid threads: {threads}; must be an int of at least 1, or None")
         self.threads = threads
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keywords of :meth:`sample` and :meth:`sample_arrays`."""
-        names = ("num_reads", "num_sweeps", "seed", "temperature", "initial_states", "time_limit", "cardinality")
-        return {name: [] for name in names}
-
-    @property
-    def properties(self) -> dict[str, Any]:
-        """Nothing beyond the parameters."""
-        return {}
-
-    def sample(self, bqm: Any, **parameters: Any) -> SampleSet:
-        """Sample a ``dimod.BinaryQuadraticModel``; labels and vartype stay as they are.
-
-        Args:
-            bqm: the model.
-            **parameters: those of :meth:`sample_arrays`; ``initial_states`` as ``dimod.as_samples`` reads them.
-        """
-        from dimod import as_samples
-
-        parameters = self.remove_unknown_kwargs(**parameters)
-        labels = list(bqm.variables)
-        if parameters.get("initial_states") is not None:
-            states, given = as_samples(parameters["initial_states"])
-            if set(given) != set(labels):
-                raise ValueError(f"Invalid initial_states: variables {str(given)[:60]}; must be those of the model")
-            ordered = states[:, [given.index(label) for label in labels]]
-            parameters["initial_states"] = (ordered > 0).astype(np.uint8)
-        drawn = self.sample_arrays(Qubo.from_bqm(bqm), **parameters)
-        values = drawn.bits.numpy().astype(np.int8)
-        if bqm.vartype.name == "SPIN":
-            values = 2 * values - 1
-        make: Any = SampleSet.from_samples_bqm  # not annotated
-        samples: SampleSet = make((values, labels), bqm, info=drawn.info)
-        return samples
-
     def sample_arrays(
         self,
         qubo: Qubo,
@@ -128,19 +91,18 @@ class Annealer(Seat, Sampler):
                 one and a zero hold it, words or not, and a minimum is one that no swap improves. ``None``: any number.
 
         Returns:
-            Samples, best first. ``info`` tells the sweeps, annealings, flips, acceptance (of all proposals),
-            the first and last temperature (of problem 0), whether all was completed, for draws by single flips the
-            ``"temperature_estimate"`` (:func:`estimate_temperature`) of at least 100 reads, all problems of a
-            batch together, and ``"seconds"`` by phase, the one part that equal seeds do not repeat.
+            Samples, best first. ``info`` tells the sweeps, annealings, flips (swaps if a cardinality is held),
+            acceptance (of all proposals), the first and last temperature (of problem 0), whether all was completed,
+            for draws by single flips the ``"temperature_estimate"`` (:func:`estimate_temperature`) of at least 100
+            reads, all problems of a batch together, and ``"seconds"`` by phase, the one part that equal seeds do
+            not repeat.
 
         Raises:
             ValueError: a number, or a shape, out of its range.
             TypeError: something other than a Qubo.
         """
         begun = time.perf_counter()
-        request = Request.of(qubo, num_reads, seed, temperature, initial_states)
-        if time_limit is not None and not time_limit > 0:
-            raise ValueError(f"Invalid time_limit: {time_limit}; must be positive seconds, or None")
+        request = Request.of(qubo, num_reads, seed, temperature, initial_states, time_limit)
         ones = _held(cardinality, request)
         n, reads, heat = qubo.n, request.reads, request.temperature
         rounds = max(1, min(_ROUNDS, _SMALL // max(n, 1))) if num_sweeps is None and heat is None else 1
@@ -164,7 +126,7 @@ class Annealer(Seat, Sampler):
         keys = np.array(request.seeds, np.uint64)
         chains = Chains(dense, temperatures, keys, given, states, ones=ones, word=word, draws=heat is not None)
         prepared = time.perf_counter()
-        done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
+        done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, request.time_limit)
         annealed = time.perf_counter()
         flips, proposals = int(chains.tally[:-1].sum()), int(done.sum()) * sweeps * n
         info |= {
@@ -186,16 +148,12 @@ class Annealer(Seat, Sampler):
 
     def _samples(self, request: Request, states: Array, info: dict[str, Any]) -> Samples:
         """What comes back of the states (B, C, n) at the ends of chains."""
-        qubo, start = request.qubo, request.start
+        qubo = request.qubo
         bits = torch.from_numpy(states).to(qubo.linear.device)
         if qubo.batch is None:
             bits = bits[0]
         bits = _best_of_rounds(qubo, bits, request.reads)
-        if start is not None and request.temperature is None:  # a minimum is no worse than where it started
-            bits = torch.cat(
-                [bits, torch.from_numpy(start).to(bits.device).reshape(*bits.shape[:-2], *start.shape[1:])], -2
-            )
-        bits, energies = best_first(qubo, bits, request.reads)
+        bits, energies = best_first(qubo, bits, request.reads, request.start if request.temperature is None else None)
         info["reads_returned"] = energies.shape[-1]
         return Samples(bits, energies, info)
 
