@@ -1,8 +1,5 @@
-"""Our tabu search: against enumeration, reproducible, interruptible, from several threads."""
+"""Our tabu search: against enumeration, reproducible, from several threads."""
 
-import os
-import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -81,18 +78,6 @@ def test_a_time_limit_ends_the_search():
     assert found.bits.shape == (2, 4, 100) and found.info["completed"]
     assert not Tabu(moves=10**9).sample_arrays(batch, time_limit=0.01).info["completed"]
     assert Tabu(moves=1).sample_arrays(batch, time_limit=60.0).info["flips"] == 200
-
-
-def test_an_interrupt_stops_it():
-    qubo = problem(100, 0)
-    Tabu(moves=1).sample_arrays(qubo)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            Tabu(patience=10**9).sample_arrays(qubo, time_limit=60)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("options", [{"moves": 0}, {"patience": 0}, {"elites": 0}, {"moves": 1.5}])

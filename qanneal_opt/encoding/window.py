@@ -20,8 +20,8 @@ class Window:
 
     .. math:: d_k = r\,(k - 2^{b-1}) / 2^{b-1}, \qquad k = 0 \dots 2^b - 1
 
-    The bits of a weight are a word of the QUBO: the annealer draws all of its 2^b displacements at once, where single
-    flips would have to go from k = 3 to 4 through 0 or 7.
+    The bits of a weight are a word of the QUBO (``Qubo.word``): the annealer draws them together, where single flips
+    would go from k = 3 to 4, next to it, through displacements farther away.
 
     The base optimizer trains these weights as ever; annealing moves some of them at once within the radius
     r, which doubles after a well-predicted step and halves after a badly predicted one. No variant of this

@@ -88,14 +88,14 @@ class Annealer(DimodDoor):
             time_limit: seconds after which running chains go straight to their end and no read begins
                 but the first of each problem: fewer reads may come back, and ``info["completed"]`` is False.
             cardinality: the number of ones of every state, from 0 to n; initial states must have as many. Swaps of a
-                one and a zero hold it, words or not, and a minimum is one that no swap improves. ``None``: any number.
+                one and a zero hold it, words or not, and a minimum is one that no swap improves.
+                The flips in ``info`` are swaps then. ``None``: any number.
 
         Returns:
-            Samples, best first. ``info`` tells the sweeps, annealings, flips (swaps if a cardinality is held),
-            acceptance (of all proposals), the first and last temperature (of problem 0), whether all was completed,
-            for draws by single flips the ``"temperature_estimate"`` (:func:`estimate_temperature`) of at least 100
-            reads, all problems of a batch together, and ``"seconds"`` by phase, the one part that equal seeds do
-            not repeat.
+            Samples, best first. ``info`` tells the sweeps, annealings, flips, acceptance (of all proposals),
+            the first and last temperature (of problem 0), whether all was completed, for draws by single flips the
+            ``"temperature_estimate"`` (:func:`estimate_temperature`) of at least 100 reads, all problems of a
+            batch together, and ``"seconds"`` by phase, the one part that equal seeds do not repeat.
 
         Raises:
             ValueError: a number, or a shape, out of its range.
@@ -148,12 +148,16 @@ class Annealer(DimodDoor):
 
     def _samples(self, request: Request, states: Array, info: dict[str, Any]) -> Samples:
         """What comes back of the states (B, C, n) at the ends of chains."""
-        qubo = request.qubo
+        qubo, start = request.qubo, request.start
         bits = torch.from_numpy(states).to(qubo.linear.device)
         if qubo.batch is None:
             bits = bits[0]
         bits = _best_of_rounds(qubo, bits, request.reads)
-        bits, energies = best_first(qubo, bits, request.reads, request.start if request.temperature is None else None)
+        if start is not None and request.temperature is None:  # a minimum is no worse than where it started
+            bits = torch.cat(
+                [bits, torch.from_numpy(start).to(bits.device).reshape(*bits.shape[:-2], *start.shape[1:])], -2
+            )
+        bits, energies = best_first(qubo, bits, request.reads)
         info["reads_returned"] = energies.shape[-1]
         return Samples(bits, energies, info)
 
