@@ -126,7 +126,7 @@ class PathIntegral:
 
 @dataclass(frozen=True)
 class BoundedTabu:
-    """BoundedTabu search of dwave-samplers with bounded work in place of its clock, which makes it reproducible.
+    """Tabu search of dwave-samplers with bounded work in place of its clock, which makes it reproducible.
 
     As good as its default of 20 ms a read, in 2 ms at n = 32 and 12 ms at n = 128.
     """
