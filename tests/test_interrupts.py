@@ -8,7 +8,7 @@ import time
 import pytest
 
 SETUP = """
-import signal, sys, torch
+import signal, sys, time, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer, Tabu
@@ -33,31 +33,37 @@ calls = {
 call = calls[kind]
 call(problem(6), num_sweeps=2)
 big = problem(n)
-print("ready", flush=True)
-call(big, num_reads=100, num_sweeps=10**6)
+for _ in range(int(sys.argv[3])):
+    try:
+        print("ready", flush=True)
+        call(big, num_reads=100, num_sweeps=10**6)
+    except KeyboardInterrupt:
+        print(time.monotonic(), flush=True)
 """
 KINDS = ["one thread", "two threads", "draws", "swaps", "words", "tabu"]
 
 
-def seconds_to_stop(kind, n, after):
-    command = [sys.executable, "-c", SETUP, kind, str(n)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        assert child.stdout.readline().strip() == b"ready"
-        time.sleep(after)
-        child.send_signal(signal.SIGINT)
-        begun = time.monotonic()
-        _, errors = child.communicate(timeout=60)
-    assert b"KeyboardInterrupt" in errors
-    return time.monotonic() - begun
+def seconds_to_stop(kind, n, delays):
+    """From each signal to what is raised; one process is interrupted after so many seconds, again and again."""
+    command = [sys.executable, "-c", SETUP, kind, str(n), str(len(delays))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        seconds = []
+        for delay in delays:
+            assert child.stdout.readline().strip() == b"ready"
+            time.sleep(delay)
+            sent = time.monotonic()  # of the machine, the same in all its processes
+            child.send_signal(signal.SIGINT)
+            seconds.append(float(child.stdout.readline()) - sent)
+    return seconds
 
 
 @pytest.mark.parametrize("kind", ["one thread", "two threads", "tabu"])
 def test_an_interrupt_stops_it(kind):
-    assert seconds_to_stop(kind, 510, 0.5) < 5  # a wide margin beside other tests
+    assert max(seconds_to_stop(kind, 510, [0.3])) < 5  # a wide margin beside other tests
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [60, 3000])
 def test_an_interrupt_stops_it_within_a_second(kind, n):
-    assert max(seconds_to_stop(kind, n, after) for after in (0.3, 1.5, 3.0)) < 1
+    assert max(seconds_to_stop(kind, n, [0.1, 0.5, 1.0, 2.0])) < 1

@@ -65,13 +65,13 @@ def weights(energy: Row, low: Float, beta: Float, count: int) -> Any:
 
 
 @scalar
-def drawn(weight: Row, rest: Float, count: int) -> Any:
-    """Give the state at which the weights sum up to more than ``rest``."""
-    k = 0
-    while k < count - 1 and rest >= weight[k]:
+def drawn(weight: Row, rest: Float, count: int, likely: int) -> Any:
+    """Give the state at which the weights sum up to more than ``rest``; ``likely`` where rounding lets none."""
+    for k in range(count):
+        if rest < weight[k]:
+            return k
         rest -= weight[k]
-        k += 1
-    return k
+    return likely
 
 
 @scalar
@@ -120,9 +120,10 @@ def anneal_words(
             counter = key + np.uint64(n + 1 + t * n) * GOLDEN
             for first in range(0, n, word):
                 block, held = at(row, first * width + first), state(at(step, first), word)
-                low = energy[levels(energy, at(field, first), held, block, width, word)]
-                rest = weights(energy, low, beta, size) * np.float32(uniform(counter + np.uint64(first) * GOLDEN))
-                flips += change(step, field, row, width, first, word, held ^ drawn(energy, rest, size))
+                lowest = levels(energy, at(field, first), held, block, width, word)
+                total = weights(energy, energy[lowest], beta, size)
+                rest = total * np.float32(uniform(counter + np.uint64(first) * GOLDEN))
+                flips += change(step, field, row, width, first, word, held ^ drawn(energy, rest, size, lowest))
             tally[t] += flips
         else:
             if descend:
