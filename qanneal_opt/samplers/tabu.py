@@ -19,10 +19,9 @@ __all__ = ["Tabu"]
 Array = np.ndarray[Any, Any]
 
 _MOVES = 1000
-_WORK = (
-    5_000_000  # after so many numbers that were worked on, 1 to 3 ms, a round is the last before a look at the clock
-)
-_LONGEST = 100  # and after so many times more it is cut short
+_WORK = 5_000_000  # numbers worked on, after which a round is the last before a look at the clock: 1 to 4 ms,
+_LONGEST = 100  # and so many times more after which it is cut short
+_FLIP = 64  # what a flip costs beside its row, in numbers
 _ENDLESS = 2**62
 
 
@@ -132,7 +131,7 @@ class Tabu(DimodDoor):
         space, counter, done, rounds = aligned((3, width)), np.uint64(seed << 32), 0, 0
         moves = self.moves if self.moves is not None else _MOVES if end is None else None
         total = _ENDLESS if moves is None else moves * n
-        piece, tenure, spread = _WORK // width + 1, min(n // 100 + 10, n // 4), min(10, n // 4 + 1)
+        piece, tenure, spread = _WORK // (width + _FLIP) + 1, min(n // 100 + 10, n // 4), min(10, n // 4 + 1)
         while done < total and (end is None or not done or time.perf_counter() < end):
             left = total - done
             count, turns, counter = search(
