@@ -148,7 +148,7 @@ def anneal_words(
             chain += 1
             t = -2
         t += 1
-        work -= (flips + 1) * width + n * size // word
+        work -= (flips + 1) * width + 4 * n * size // word  # a state takes as long as four numbers of a row
         if work < 0:
             break
     place[0], place[1] = chain, t
