@@ -22,6 +22,7 @@ class Affine:
     Args:
         offset: ``(n,)``, what all bits at zero decode to.
         matrix: ``(n, m)``. Both are finite and become float64.
+        word: so many columns in a row belong to one weight, as in :class:`Qubo`.
 
     >>> Affine([0.0, 0.0], [[2.0, 0.0], [0.0, -1.0]]).decode([[0, 1], [1, 1]]).tolist()
     [[0.0, -1.0], [2.0, -1.0]]
@@ -29,6 +30,7 @@ class Affine:
 
     offset: Tensor
     matrix: Tensor
+    word: int = 1
 
     def __post_init__(self) -> None:
         offset, matrix = as_floats(self.offset, "offset"), as_floats(self.matrix, "matrix")
@@ -130,7 +132,7 @@ class QuadraticModel:
         if l0 > 0:
             kept, change = _count(offset, matrix, weights, l0)
             linear, constant = linear + l0 * change, constant + l0 * kept
-        return Qubo(linear, quadratic, constant)
+        return Qubo(linear, quadratic, constant, affine.word)
 
 
 def _affine_of(encoding: _Encoding, n: int) -> Affine:

@@ -13,6 +13,9 @@ from qanneal_opt.floats import as_floats, as_tensor, shape_of, symmetrised
 if TYPE_CHECKING:
     import dimod
 
+MAX_WORD = 8
+"""Bits of a weight: a sampler may look at all their 2^8 values."""
+
 
 @dataclass(frozen=True, eq=False)
 class Qubo:
@@ -26,9 +29,12 @@ class Qubo:
         quadratic: ``(n, n)``, in a batch shared by all its problems, or ``(B, n, n)``. Symmetric up to
             rounding (it is symmetrised), zero diagonal, on the device of ``linear``.
         offset: a number or, for a batch, ``(B,)``.
+        word: so many bits in a row, 1 to 8, make up one weight. It changes no energy; a sampler may use it to
+            move them together.
 
     Raises:
-        ValueError: a shape that does not fit, an entry that is not finite, asymmetry, a nonzero diagonal.
+        ValueError: a shape that does not fit, an entry that is not finite, asymmetry, a nonzero diagonal, a word
+            that does not divide n.
         TypeError: what cannot be read as real numbers.
 
     >>> qubo = Qubo([-1.0, -1.0, 2.0], [[0, 3, 0], [3, 0, 0], [0, 0, 0]], offset=0.5)
@@ -39,6 +45,7 @@ class Qubo:
     linear: Tensor
     quadratic: Tensor
     offset: float | Tensor = 0.0
+    word: int = 1
 
     def __post_init__(self) -> None:
         linear = as_floats(self.linear, "linear")
@@ -67,6 +74,13 @@ class Qubo:
         if offset.ndim and (linear.ndim == 1 or offset.shape != linear.shape[:1]):
             valid = "a number" if linear.ndim == 1 else f"a number or of shape {shape_of(linear[:, 0])}"
             raise ValueError(f"Invalid offset: shape {shape_of(offset)}; must be {valid}")
+        if (
+            isinstance(self.word, bool)
+            or not isinstance(self.word, int)
+            or not 1 <= self.word <= MAX_WORD
+            or n % self.word
+        ):
+            raise ValueError(f"Invalid word: {self.word}; must be an int from 1 to {MAX_WORD} that divides n, {n}")
         object.__setattr__(self, "linear", linear)
         object.__setattr__(self, "quadratic", quadratic)
         object.__setattr__(self, "offset", offset.to(linear.device) if offset.ndim else float(offset))
@@ -98,6 +112,7 @@ class Qubo:
         object.__setattr__(part, "linear", self.linear[i])
         object.__setattr__(part, "quadratic", quadratic)
         object.__setattr__(part, "offset", float(offset))
+        object.__setattr__(part, "word", self.word)
         return part
 
     def energies(self, bits: Any) -> Tensor:

@@ -1,14 +1,8 @@
-"""Our annealer: dimod's own checks, ground states, threads, interrupts, limits, bad input."""
+"""Our annealer: local minima, threads, limits, what it tells."""
 
-import signal
-import subprocess
-import sys
 import threading
 import time
-import unittest
 
-import dimod
-import dimod.testing
 import numpy as np
 import pytest
 import torch
@@ -16,8 +10,6 @@ import torch
 from qanneal_opt import samplers
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer
-from qanneal_opt.samplers.exact import all_energies
-from qanneal_opt.testing import assert_sampler
 
 
 def problem(n, seed=0, batch=None, shared=False):
@@ -26,32 +18,6 @@ def problem(n, seed=0, batch=None, shared=False):
     quadratic = quadratic + quadratic.swapaxes(-1, -2)
     quadratic[..., np.arange(n), np.arange(n)] = 0
     return Qubo(rng.normal(size=n if batch is None else (batch, n)), quadratic, 0.5)
-
-
-@dimod.testing.load_sampler_bqm_tests(Annealer)
-class TestDimod(unittest.TestCase):
-    """Filled by dimod with its checks of every kind of model."""
-
-
-def test_the_checks_of_dimod_and_our_own_pass():
-    dimod.testing.assert_sampler_api(Annealer())
-    bqm = dimod.BinaryQuadraticModel({"b": 1.0, "a": -2.0}, {("a", "b"): 1.5}, 0.25, "SPIN")
-    found = Annealer().sample(bqm, num_reads=3, seed=0, initial_states={"a": 1, "b": 1})
-    dimod.testing.assert_sampleset_energies(found, bqm)
-    assert found.first.sample == dimod.ExactSolver().sample(bqm).first.sample
-    for empty in (dimod.BinaryQuadraticModel("SPIN"), dimod.BinaryQuadraticModel({"x": -1.0}, {}, "BINARY")):
-        dimod.testing.assert_sampleset_energies(Annealer().sample(empty), empty)
-    assert_sampler(Annealer())
-    assert_sampler("annealer")
-
-
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_ground_states_of_small_problems_at_default_settings(count):
-    missed = 0
-    for seed in range(count):
-        qubo = problem(1 + seed % 12, seed)
-        missed += Annealer().sample_arrays(qubo, seed=seed).energies[0].item() > all_energies(qubo).min() + 1e-9
-    assert missed <= max(1, count // 1000)
 
 
 def test_minima_are_local_minima_and_float64():
@@ -73,45 +39,18 @@ def test_threads_change_no_sample(temperature):
 
 
 def test_two_python_threads_may_call_at_once():
-    qubo, found = problem(120), {}
-    expected = Annealer(threads=2).sample_arrays(qubo, num_reads=60, num_sweeps=200, seed=1).bits
+    calls = [{"qubo": problem(120, k), "num_reads": 60, "num_sweeps": 200, "seed": k} for k in range(2)]
+    expected, found = [Annealer(threads=2).sample_arrays(**call).bits for call in calls], {}
 
     def work(k):
-        found[k] = Annealer(threads=2).sample_arrays(qubo, num_reads=60, num_sweeps=200, seed=1).bits
+        found[k] = Annealer(threads=2).sample_arrays(**calls[k]).bits
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(torch.equal(found[k], expected) for k in range(2))
-
-
-INTERRUPTED = """
-import signal, torch
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers import Annealer
-q = torch.randn(500, 500, dtype=torch.float64)
-qubo = Qubo(torch.randn(500), (q + q.T).fill_diagonal_(0))
-sampler = Annealer(threads=THREADS)
-sampler.sample_arrays(qubo, num_sweeps=2)
-print("ready", flush=True)
-sampler.sample_arrays(qubo, num_reads=100, num_sweeps=1_000_000)
-"""
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_an_interrupt_stops_it(threads):
-    code = INTERRUPTED.replace("THREADS", str(threads))
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert child.stdout.readline().strip() == b"ready"
-    time.sleep(0.5)
-    child.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    _, errors = child.communicate(timeout=30)
-    assert time.monotonic() - begun < 5  # within a second on an idle machine
-    assert b"KeyboardInterrupt" in errors
+    assert all(torch.equal(found[k], expected[k]) for k in range(2))
 
 
 def test_a_time_limit_gives_fewer_reads_each_a_local_minimum():
@@ -142,19 +81,9 @@ def test_info_is_honest():
     assert info["seconds"].keys() == {"prepare", "anneal", "energies"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"num_sweeps": 0}, "Invalid num_sweeps: 0"),
-        ({"time_limit": 0}, "Invalid time_limit: 0"),
-        ({"num_reads": 0}, "Invalid num_reads: 0"),
-        ({"temperature": -1.0}, "Invalid temperature: -1"),
-        ({"initial_states": [0, 2, 1]}, "Invalid initial_states: entries"),
-    ],
-)
-def test_bad_requests_are_named(arguments, words):
-    with pytest.raises(ValueError, match=words):
-        Annealer().sample_arrays(problem(3), **arguments)
+def test_bad_numbers_are_named():
+    with pytest.raises(ValueError, match="Invalid num_sweeps: 0"):
+        Annealer().sample_arrays(problem(3), num_sweeps=0)
     with pytest.raises(ValueError, match="Invalid threads: 0"):
         Annealer(threads=0)
 

@@ -276,7 +276,7 @@ def test_arguments_are_those_that_a_sampler_takes():
     assert betas.arguments["beta_range"][0] == hot
     assert isinstance(schedules.plan_for(samplers.resolve("dwave-sa").sampler), schedules.Annealing)
     assert isinstance(schedules.plan_for(samplers.resolve("sqa").sampler), schedules.PathIntegral)
-    assert isinstance(schedules.plan_for(samplers.resolve("dwave-tabu").sampler), schedules.Tabu)
+    assert isinstance(schedules.plan_for(samplers.resolve("dwave-tabu").sampler), schedules.BoundedTabu)
 
 
 @pytest.mark.parametrize("temperature", [None, 1e-200, 1e-6, 1e6, 1e200])

@@ -1,8 +1,5 @@
-"""Our tabu search: against enumeration, reproducible, interruptible, from several threads."""
+"""Our tabu search: against enumeration, reproducible, from several threads."""
 
-import os
-import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,13 +40,18 @@ def test_a_seed_gives_the_same_samples_also_in_two_threads_at_once():
     alone = [tabu.sample_arrays(qubo, seed=seed, num_reads=2) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda seed: tabu.sample_arrays(qubo, seed=seed, num_reads=2), range(4)))
-    assert all(torch.equal(a.bits, b.bits) and a.info == b.info for a, b in zip(alone, together))
+    assert all(torch.equal(a.bits, b.bits) for a, b in zip(alone, together))
+    assert all(a.info | {"seconds": 0} == b.info | {"seconds": 0} for a, b in zip(alone, together))
 
 
 def test_moves_are_counted_and_more_of_them_find_better_states():
     qubo = problem(300, 2)
     few, many = (Tabu(moves=moves).sample_arrays(qubo, seed=0, num_reads=4) for moves in (1, 300))
     assert few.info["flips"] == 4 * 300 and many.info["flips"] == 4 * 300 * 300
+    assert few.info["rounds"] == 4 < many.info["rounds"]
+    assert few.info["completed"] and many.info["completed"]
+    assert many.info["seconds"].keys() == {"prepare", "search", "energies"}
+    assert min(many.info["seconds"].values()) > 0
     assert many.energies.mean() < few.energies.mean()
 
 
@@ -68,27 +70,19 @@ def test_an_initial_state_is_where_it_starts():
 
 
 def test_a_time_limit_ends_the_search():
-    Tabu(moves=1).sample_arrays(problem(100, 0))  # compiled now
+    batch = Qubo(torch.zeros(2, 100), problem(100, 0).quadratic)
+    Tabu(moves=1).sample_arrays(batch)  # compiled now
     begun = time.monotonic()
-    Tabu(time_limit=0.2).sample_arrays(problem(100, 0), num_reads=4)
+    found = Tabu().sample_arrays(batch, num_reads=4, time_limit=0.2)
     assert 0.15 < time.monotonic() - begun < 5
+    assert found.bits.shape == (2, 4, 100) and found.info["completed"]
+    assert not Tabu(moves=10**9).sample_arrays(batch, time_limit=0.01).info["completed"]
+    assert Tabu(moves=1).sample_arrays(batch, time_limit=60.0).info["flips"] == 200
 
 
-def test_an_interrupt_stops_it():
-    qubo = problem(100, 0)
-    Tabu(moves=1).sample_arrays(qubo)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            Tabu(time_limit=60).sample_arrays(qubo)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.parametrize("options", [{"moves": 0}, {"patience": 0}, {"elites": 0}, {"time_limit": 0}, {"moves": 1.5}])
+@pytest.mark.parametrize("options", [{"moves": 0}, {"patience": 0}, {"elites": 0}, {"moves": 1.5}])
 def test_bad_options_are_named(options):
-    with pytest.raises(ValueError, match=f"Invalid {next(iter(options))}: "):
+    with pytest.raises((ValueError, TypeError), match=f"Invalid {next(iter(options))}: "):
         Tabu(**options)
 
 

@@ -20,6 +20,9 @@ class Window:
 
     .. math:: d_k = r\,(k - 2^{b-1}) / 2^{b-1}, \qquad k = 0 \dots 2^b - 1
 
+    The bits of a weight are a word of the QUBO (``Qubo.word``): the annealer draws them together, where single flips
+    would go from k = 3 to 4, next to it, through displacements farther away.
+
     The base optimizer trains these weights as ever; annealing moves some of them at once within the radius
     r, which doubles after a well-predicted step and halves after a badly predicted one. No variant of this
     beat a tuned Adam in our measurements: it is here for those who want to try.
@@ -54,12 +57,12 @@ class Window:
         """Give the binary expansion of k for n weights: bit ``i * bits + j`` adds ``2 ** j`` to weight i's k.
 
         Returns:
-            ``d = offset + matrix b`` with ``offset`` ``(n,)`` and ``matrix`` ``(n, n * bits)``.
+            ``d = offset + matrix b`` with ``offset`` ``(n,)`` and ``matrix`` ``(n, n * bits)``, in words of ``bits``.
         """
         half = 2 ** (self.bits - 1)
         steps = self.radius / half * 2.0 ** torch.arange(self.bits, dtype=torch.float64)  # (bits,)
         matrix = torch.block_diag(*[steps[None]] * n) if n else torch.zeros(0, 0, dtype=torch.float64)
-        return Affine(torch.full((n,), -self.radius, dtype=torch.float64), matrix)
+        return Affine(torch.full((n,), -self.radius, dtype=torch.float64), matrix, self.bits)
 
     def present(self, n: int) -> Tensor:
         """Give the bits of no displacement, ``(n * bits,)`` uint8: the highest bit of each weight set."""

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from dimod import SampleSet
-from dimod.core.sampler import Sampler
 
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import Samples, Seat, best_first, chosen
+from qanneal_opt.samplers.base import Samples, best_first, chosen
 from qanneal_opt.samplers.chains import Chains
 from qanneal_opt.samplers.cooling import drawing, minimising
+from qanneal_opt.samplers.dimod_door import DimodDoor
 from qanneal_opt.samplers.layout import Dense
 from qanneal_opt.samplers.request import Request, counted
 from qanneal_opt.samplers.temperature import estimate_temperature
@@ -29,13 +28,17 @@ _ROUNDS, _SMALL = 16, 256  # a short annealing of a small problem is soon caught
 _TELLING = 100  # reads from which on their temperature is estimated
 
 
-class Annealer(Seat, Sampler):
+class Annealer(DimodDoor):
     r"""Simulated annealing of dense QUBOs, a ``dimod.Sampler`` that also takes a ``Qubo`` or a batch of them.
 
     To minimise, Metropolis sweeps with temperatures falling geometrically from 0.2 to 0.02 times the median
     norm of a row of the matrix, then a descent to a state that no single flip improves. At a temperature T,
     sweeps of single-bit draws from their conditional distributions fall to T in the first half and stay there
     in the second; what they leave is one draw from :math:`\exp(-E/T)`, up to what few sweeps cannot mix.
+
+    Where several bits are one weight (``Qubo.word``), its bits are drawn together from their conditional
+    distribution, to minimise too, with temperatures from 0.05 to 0.0005 of that norm, and a minimum is a state that no
+    other value of a single weight improves.
 
     Fields are float32, the energies returned float64, computed from the problem itself. All problems of a
     batch and all reads are independent chains; which threads run them changes no sample.
@@ -57,42 +60,6 @@ class Annealer(Seat, Sampler):
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ValueError(f"Invalid threads: {threads}; must be an int of at least 1, or None")
         self.threads = threads
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Keywords of :meth:`sample` and :meth:`sample_arrays`."""
-        names = ("num_reads", "num_sweeps", "seed", "temperature", "initial_states", "time_limit", "cardinality")
-        return {name: [] for name in names}
-
-    @property
-    def properties(self) -> dict[str, Any]:
-        """Nothing beyond the parameters."""
-        return {}
-
-    def sample(self, bqm: Any, **parameters: Any) -> SampleSet:
-        """Sample a ``dimod.BinaryQuadraticModel``; labels and vartype stay as they are.
-
-        Args:
-            bqm: the model.
-            **parameters: those of :meth:`sample_arrays`; ``initial_states`` as ``dimod.as_samples`` reads them.
-        """
-        from dimod import as_samples
-
-        parameters = self.remove_unknown_kwargs(**parameters)
-        labels = list(bqm.variables)
-        if parameters.get("initial_states") is not None:
-            states, given = as_samples(parameters["initial_states"])
-            if set(given) != set(labels):
-                raise ValueError(f"Invalid initial_states: variables {str(given)[:60]}; must be those of the model")
-            ordered = states[:, [given.index(label) for label in labels]]
-            parameters["initial_states"] = (ordered > 0).astype(np.uint8)
-        drawn = self.sample_arrays(Qubo.from_bqm(bqm), **parameters)
-        values = drawn.bits.numpy().astype(np.int8)
-        if bqm.vartype.name == "SPIN":
-            values = 2 * values - 1
-        make: Any = SampleSet.from_samples_bqm  # not annotated
-        samples: SampleSet = make((values, labels), bqm, info=drawn.info)
-        return samples
 
     def sample_arrays(
         self,
@@ -121,7 +88,8 @@ class Annealer(Seat, Sampler):
             time_limit: seconds after which running chains go straight to their end and no read begins
                 but the first of each problem: fewer reads may come back, and ``info["completed"]`` is False.
             cardinality: the number of ones of every state, from 0 to n; initial states must have as many. Swaps of a
-                one and a zero hold it, and a minimum is one that no swap improves. ``None``: any number.
+                one and a zero hold it, words or not, and a minimum is one that no swap improves.
+                The flips in ``info`` are swaps then. ``None``: any number.
 
         Returns:
             Samples, best first. ``info`` tells the sweeps, annealings, flips, acceptance (of all proposals),
@@ -134,9 +102,7 @@ class Annealer(Seat, Sampler):
             TypeError: something other than a Qubo.
         """
         begun = time.perf_counter()
-        request = Request.of(qubo, num_reads, seed, temperature, initial_states)
-        if time_limit is not None and not time_limit > 0:
-            raise ValueError(f"Invalid time_limit: {time_limit}; must be positive seconds, or None")
+        request = Request.of(qubo, num_reads, seed, temperature, initial_states, time_limit)
         ones = _held(cardinality, request)
         n, reads, heat = qubo.n, request.reads, request.temperature
         rounds = max(1, min(_ROUNDS, _SMALL // max(n, 1))) if num_sweeps is None and heat is None else 1
@@ -151,15 +117,16 @@ class Annealer(Seat, Sampler):
         if not states.size:
             return self._samples(request, states[:, :reads], info)
         dense = Dense.of(qubo)
-        temperatures = minimising(dense, sweeps) if heat is None else drawing(dense, heat, sweeps)
+        word = qubo.word if ones is None else 1
+        temperatures = minimising(dense, sweeps, word) if heat is None else drawing(dense, heat, sweeps)
         given = 0
         if request.start is not None:
             given = request.start.shape[1]
             states[:, :given] = request.start
         keys = np.array(request.seeds, np.uint64)
-        chains = Chains(dense, temperatures, keys, given, states, ones=ones, draws=heat is not None)
+        chains = Chains(dense, temperatures, keys, given, states, ones=ones, word=word, draws=heat is not None)
         prepared = time.perf_counter()
-        done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
+        done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, request.time_limit)
         annealed = time.perf_counter()
         flips, proposals = int(chains.tally[:-1].sum()), int(done.sum()) * sweeps * n
         info |= {

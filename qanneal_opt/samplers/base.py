@@ -80,8 +80,14 @@ class Seat(ABC):
         """
 
 
-def best_first(qubo: Qubo, bits: Tensor, reads: int) -> tuple[Tensor, Tensor]:
-    """The ``reads`` lowest of ``bits`` (..., C, n) with their energies, ascending; equal ones stay in order."""
+def best_first(qubo: Qubo, bits: Tensor, reads: int, start: Any = None) -> tuple[Tensor, Tensor]:
+    """The ``reads`` lowest of ``bits`` (..., C, n) with their energies, ascending; equal ones stay in order.
+
+    ``start``, an array of (B, S, n) initial states, takes part: a minimum is no worse than where it started.
+    """
+    if start is not None:
+        given = torch.from_numpy(start).to(bits.device)
+        bits = torch.cat([bits, given.reshape(*bits.shape[:-2], *given.shape[1:])], -2)
     energies = qubo.energies(bits)  # (..., C)
     if energies.shape[-1] < 2:
         return bits, energies

@@ -29,7 +29,8 @@ class Chains:
         keys: ``(B,)`` uint64.
         given: the first so many reads start from their rows of ``states``.
         states: ``(B, R, n)`` uint8, written.
-        ones: how many each state has, held by swaps; ``None`` for single flips.
+        ones: how many each state has, held by swaps; ``None`` for any number.
+        word: so many bits in a row are drawn together; 1 where a number of ones is held.
         draws: leave each chain where its last sweep ends; otherwise it goes down to a local minimum.
     """
 
@@ -42,10 +43,12 @@ class Chains:
         states: Array,
         *,
         ones: int | None,
+        word: int,
         draws: bool,
     ) -> None:
         self.dense, self.temperatures, self.keys = dense, temperatures, keys
-        self.given, self.states, self.ones, self.draws = given, states, ones, draws
+        self.given, self.states, self.draws = given, states, draws
+        self._kernel = _kernel(ones, word)
         self._done = np.zeros(states.shape[0] * states.shape[1], bool)  # by chain
         self.tally = np.zeros(temperatures.shape[1] + 1, np.int64)
         self.cut = False  # whether the time limit left chains out, or short
@@ -85,7 +88,6 @@ class Chains:
         return self._done.reshape(reads, problems).T
 
     def _work(self, pieces: Iterator[tuple[int, int]], until: float | None) -> None:
-        anneal = _kernel(self.ones)
         problems = len(self.states)
         scratch = aligned((4 * self.dense.linear.shape[1],))
         tally, place, barker = np.zeros_like(self.tally), np.empty(2, np.int64), np.float32(self.draws)
@@ -104,7 +106,7 @@ class Chains:
                 self.cut |= late
                 end = int(place[0]) + 1 if late else high
                 temperatures, flips = (nothing, uncounted) if late else (self.temperatures, tally)
-                anneal(
+                self._kernel(
                     self.dense.linear, self.dense.rows, temperatures, self.keys, self.given, self.states,
                     flips, scratch, place, end, barker, not self.draws, _WORK,
                 )  # fmt: skip
@@ -113,12 +115,16 @@ class Chains:
             self.tally += tally
 
 
-def _kernel(ones: int | None) -> Any:
+def _kernel(ones: int | None, word: int) -> Any:
     """The kernel that runs chains, compiled when it is first needed."""
-    if ones is None:
-        from qanneal_opt.samplers.kernels_anneal import anneal
+    if ones is not None:
+        from qanneal_opt.samplers.kernels_swap import anneal_swaps
 
-        return anneal
-    from qanneal_opt.samplers.kernels_swap import anneal_swaps
+        return partial(anneal_swaps, ones=ones)
+    if word > 1:
+        from qanneal_opt.samplers.kernels_words import anneal_words
 
-    return partial(anneal_swaps, ones=ones)
+        return partial(anneal_words, word=word)
+    from qanneal_opt.samplers.kernels_anneal import anneal
+
+    return anneal

@@ -54,20 +54,21 @@ class CheckedSeat(Seat):
             return Samples(*drawn[0], info | told[0])
         if any(told):
             info["problems"] = told
-        bits = torch.stack([bits[:least] for bits, _ in drawn]) if drawn else torch.zeros(0, least, qubo.n)
-        energies = torch.stack([energies[:least] for _, energies in drawn]) if drawn else torch.zeros(0, least)
-        return Samples(bits.to(torch.uint8), energies.to(torch.float64), info)
+        if not drawn:
+            bits = torch.zeros(0, least, qubo.n, dtype=torch.uint8, device=qubo.linear.device)
+            return Samples(bits, qubo.energies(bits), info)
+        bits = torch.stack([bits[:least] for bits, _ in drawn])
+        return Samples(bits, torch.stack([energies[:least] for _, energies in drawn]), info)
 
     def _settle(self, request: Request, answer: Any) -> tuple[Tensor, Tensor]:
         """Check an answer; give bits ``(R, n)`` and energies ``(R,)``, best first, no more than asked for."""
-        bits = self._checked(answer, request.qubo.n)
-        if request.temperature is None and request.start is not None:
-            bits = np.concatenate([bits, request.start[0]])  # a minimum is no worse than where it started
-        elif request.temperature is not None and len(bits) > request.reads:
+        values = self._checked(answer, request.qubo.n)
+        if request.temperature is not None and len(values) > request.reads:
             # the sampler's own order may be best first, and its first draws then are no draws
-            kept = np.random.default_rng(request.seeds[0]).choice(len(bits), request.reads, replace=False)
-            bits = bits[kept]
-        return best_first(request.qubo, torch.from_numpy(bits).to(request.qubo.linear.device), request.reads)
+            kept = np.random.default_rng(request.seeds[0]).choice(len(values), request.reads, replace=False)
+            values = values[kept]
+        bits = torch.from_numpy(values).to(request.qubo.linear.device)
+        return best_first(request.qubo, bits, request.reads, request.start if request.temperature is None else None)
 
     def _checked(self, answer: Any, n: int) -> Array:
         try:

@@ -14,12 +14,15 @@ Array = np.ndarray[Any, Any]
 
 # In units of the median row norm, measured on dense random problems, n = 256 to 3000, and on random max-cut.
 _HOT, _COLD = 0.2, 0.02
+# The same for words of 2 to 8 bits, on random quadratic models of 10 to 128 weights: levels are near each other.
+_WORDS_HOT, _WORDS_COLD = 0.05, 0.0005
 
 
-def minimising(dense: Dense, sweeps: int) -> Array:
+def minimising(dense: Dense, sweeps: int, word: int) -> Array:
     """Temperatures that fall geometrically, ``(B, S)`` float32 in the layout's units."""
+    hot, cold = (_HOT, _COLD) if word == 1 else (_WORDS_HOT, _WORDS_COLD)
     place = np.arange(sweeps) / max(sweeps - 1, 1)  # (S,)
-    temperatures: Array = np.multiply.outer(dense.scale, _HOT * (_COLD / _HOT) ** place).astype(np.float32)
+    temperatures: Array = np.multiply.outer(dense.scale, hot * (cold / hot) ** place).astype(np.float32)
     return temperatures
 
 

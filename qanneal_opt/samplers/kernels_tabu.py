@@ -1,8 +1,4 @@
-"""Compiled iterated tabu search of one QUBO: fields, signs and bars of all bits as rows.
-
-Flipping bit k changes the energy by ``sign_k field_k``, with ``sign = 1 - 2 b`` and ``field = linear + quadratic b``.
-A flip adds one row of the matrix to the fields; the same pass over them finds the best flip that is not barred.
-"""
+"""Compiled iterated tabu search of one QUBO: rounds of descents over barred bits, each from elite states."""
 
 from __future__ import annotations
 
@@ -12,89 +8,16 @@ import numpy as np
 from numba import types
 
 from qanneal_opt.rng import GOLDEN, below, bits
-from qanneal_opt.simd import (
-    MAGNITUDE,
-    ONE,
-    Float,
-    Row,
-    add,
-    as_float,
-    as_int,
-    at,
-    cast_bits,
-    compiled,
-    entry,
-    floats,
-    scalar,
-)
-
-Array = np.ndarray[Any, Any]
+from qanneal_opt.samplers.kernels_flips import NEVER, Array, advance, find, flip, move_to, value
+from qanneal_opt.simd import ONE, Row, add, at, cast_bits, compiled, entry, floats
 
 BLOCK = 128  # the lowest key is kept for blocks of this many bits, and then looked for in one of them
-SIGN = np.int32(31)
-NEVER = MAGNITUDE  # above all keys; as a bar, until the end of time
 TOLERANCE = 1e-9  # relative; what is below it is rounding and no improvement
 CANDIDATES = 5  # a perturbation draws each flip from this many best ones
 LEAST, SHARE = 10, 10  # and takes LEAST to n / SHARE steps
 
 _POINTER: Any = types.CPointer
 int32s = cast_bits(types.int64, _POINTER(types.int32), "inttoptr")
-
-
-@scalar
-def key(x: Float) -> Any:
-    """Give an integer in the order of the floats: SIMD has a minimum of integers that needs no care for NaN."""
-    i = as_int(x)
-    return np.int32(i ^ (np.int32(i >> SIGN) & MAGNITUDE))
-
-
-@scalar
-def value(i: np.int32) -> Any:
-    """Give the float of a key."""
-    return as_float(np.int32(i ^ (np.int32(i >> SIGN) & MAGNITUDE)))
-
-
-@compiled
-def advance(field: Row, sign: Row, bar: Row, row: Row, weight: Float, now: np.int32, n: int) -> Any:
-    """Add weight * row to the fields, and give the lowest key of a flip that is not barred."""
-    low = NEVER
-    for j in range(n):
-        h = field[j] + weight * row[j]
-        field[j] = h
-        low = min(low, key(sign[j] * h) if bar[j] <= now else NEVER)
-    return low
-
-
-@compiled
-def find(field: Row, sign: Row, bar: Row, now: np.int32, low: np.int32, first: np.int32, n: int) -> Any:
-    """Give the first bit from ``first`` on, cyclically, whose flip has the key ``low`` and is not barred."""
-    size = np.int32(n)
-    found = NEVER
-    for j in range(n):
-        k = np.int32(np.int32(j) - first)
-        k = k if k >= 0 else np.int32(k + size)
-        found = min(found, k if (bar[j] <= now) & (key(sign[j] * field[j]) == low) else NEVER)
-    return (np.int64(found) + first) % n
-
-
-@compiled
-def flip(field: Row, sign: Row, rows: Row, width: int, k: int) -> Any:
-    """Flip bit k; give what that adds to the energy."""
-    weight = sign[k]
-    change = weight * field[k]
-    sign[k] = -weight
-    add(field, weight, at(rows, k * width), width)
-    return np.float64(change)
-
-
-@compiled
-def move_to(goal: Array, field: Row, sign: Row, rows: Row, width: int) -> Any:
-    """Flip the bits in which the state differs from ``goal``; give what that adds to the energy."""
-    change = 0.0
-    for j in range(len(goal)):
-        if (sign[j] < 0) != (goal[j] == 1):
-            change += flip(field, sign, rows, width, j)
-    return change
 
 
 @compiled
@@ -132,20 +55,9 @@ def perturb(field: Row, sign: Row, bar: Row, rows: Row, width: int, n: int, step
 
 @compiled
 def descend(
-    field: Row,
-    sign: Row,
-    bar: Row,
-    rows: Row,
-    width: int,
-    lows: Array,
-    best: Array,
-    energy: float,
-    depth: int,
-    limit: int,
-    tenure: int,
-    spread: int,
-    counter: np.uint64,
-) -> Any:
+    field: Row, sign: Row, bar: Row, rows: Row, width: int, lows: Array, best: Array, energy: float, depth: int,
+    limit: int, tenure: int, spread: int, counter: np.uint64,
+) -> Any:  # fmt: skip
     """Tabu search until ``depth`` flips in turn found nothing better, or for ``limit`` flips.
 
     Each step takes the best flip that is not barred, ties at random, and bars it for ``tenure`` to
@@ -206,18 +118,10 @@ def keep(best: Array, energy: float, elites: Array, energies: Array) -> None:
 
 @entry
 def search(
-    linear: Array,
-    rows: Array,
-    elites: Array,
-    energies: Array,
-    counter: np.uint64,
-    flips: int,
-    depth: int,
-    tenure: int,
-    spread: int,
-    space: Array,
-) -> Any:
-    """Iterated tabu search for ``flips`` flips: each round starts from elites, and its best may become one.
+    linear: Array, rows: Array, elites: Array, energies: Array, counter: np.uint64, flips: int, limit: int, depth: int,
+    tenure: int, spread: int, space: Array,
+) -> Any:  # fmt: skip
+    """Iterated tabu search in rounds: each starts from elites, and its best may become one.
 
     A round starts from one elite after a perturbation, or from a mixture of two. While all energies are infinite
     the first elite is a start, not judged yet.
@@ -228,14 +132,15 @@ def search(
         elites: ``(E, n)`` uint8.
         energies: of the elites, ``(E,)`` float64, infinite in free places.
         counter: of the random numbers.
-        flips: to stop after.
+        flips: no round begins after so many.
+        limit: not below ``flips``; a round ends after so many.
         depth: flips in turn without improvement that end a round.
         tenure: steps for which a flipped bit is barred, at least.
         spread: of that time; ``tenure + spread <= n``.
         space: ``(3, width)`` float32, to work in.
 
     Returns:
-        The flips done and the counter, to go on with.
+        The flips done, the rounds, and the counter to go on with.
     """
     n, width = rows.shape
     matrix, field = floats(rows.ctypes.data), floats(space.ctypes.data)
@@ -243,7 +148,7 @@ def search(
     for j in range(width):
         field[j], sign[j], bar[j] = linear[j], ONE, NEVER
     lows, best = np.empty(-(-width // BLOCK), np.int32), np.empty(n, np.uint8)
-    energy, done = 0.0, 0
+    energy, done, rounds = 0.0, 0, 0
     while done < flips:
         filled = 0
         while filled < len(energies) and energies[filled] < np.inf:
@@ -264,11 +169,11 @@ def search(
                 steps = min(n, LEAST + below(counter, max(1, n // SHARE - LEAST + 1)))
                 energy += perturb(field, sign, bar, matrix, width, n, steps, counter)
                 counter += np.uint64(steps) * GOLDEN
-        limit = flips - done
         energy, lowest, count = descend(
-            field, sign, bar, matrix, width, lows, best, energy, depth, limit, tenure, spread, counter
+            field, sign, bar, matrix, width, lows, best, energy, depth, limit - done, tenure, spread, counter
         )
         counter += np.uint64(count) * GOLDEN
         done += count
+        rounds += 1
         keep(best, lowest, elites, energies)
-    return done, counter
+    return done, rounds, counter

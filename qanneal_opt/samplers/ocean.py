@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qanneal_opt.samplers.base import Seat
-from qanneal_opt.samplers.schedules import Annealing, NoPlan, PathIntegral, Tabu
+from qanneal_opt.samplers.schedules import Annealing, BoundedTabu, NoPlan, PathIntegral
 
 __all__ = ["dwave_sa", "dwave_tabu", "greedy", "hybrid", "qpu", "sqa"]
 
@@ -32,7 +32,7 @@ def dwave_tabu(*, moves: int = 100, restarts: int = 10, **options: Any) -> Seat:
     """Tabu search of dwave-samplers: moves a variable between restarts, restarts, further arguments."""
     from dwave import samplers
 
-    return _local(samplers.TabuSampler, "dwave-tabu", Tabu(moves, restarts), False, options)
+    return _local(samplers.TabuSampler, "dwave-tabu", BoundedTabu(moves, restarts), False, options)
 
 
 def greedy(**options: Any) -> Seat:

@@ -13,7 +13,6 @@ from qanneal_opt.samplers import ocean
 from qanneal_opt.samplers.arrays import ArraySeat
 from qanneal_opt.samplers.base import SamplerError, Seat
 from qanneal_opt.samplers.exact import MAX_VARIABLES, Exact
-from qanneal_opt.samplers.tabu import Tabu
 
 __all__ = ["GROUP", "Row", "Table", "available", "resolve"]
 
@@ -35,11 +34,17 @@ def _annealer() -> Seat:
     return Annealer()
 
 
+def _tabu() -> Seat:
+    from qanneal_opt.samplers.tabu import Tabu
+
+    return Tabu()
+
+
 _SA = _Name("simulated annealing of dwave-samplers", ocean.dwave_sa, "dwave.samplers")
 
 _NAMES: dict[str, _Name] = {
     "annealer": _Name("the default: our own annealer of dense QUBOs, batched", _annealer),
-    "tabu": _Name("our iterated tabu search, for single hard problems", Tabu),
+    "tabu": _Name("our iterated tabu search, for single hard problems", _tabu),
     "greedy": _Name("steepest descent of dwave-samplers", ocean.greedy, "dwave.samplers"),
     "exact": _Name(f"enumeration of all states, up to {MAX_VARIABLES} variables", Exact),
     "dwave-sa": _SA,

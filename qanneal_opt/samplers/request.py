@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Request:
         seeds: one a problem, in [0, 2^31).
         temperature: to draw at, in units of the energies, or ``None`` to minimise.
         start: initial states, uint8 ``(B, S, n)`` with S between 1 and ``reads``, or ``None``.
+        time_limit: positive seconds for all of it, or ``None``.
     """
 
     qubo: Qubo
@@ -34,15 +35,21 @@ class Request:
     seeds: list[int]
     temperature: float | None
     start: Array | None
+    time_limit: float | None = None
 
     @classmethod
-    def of(cls, qubo: Any, num_reads: Any, seed: Any, temperature: Any, initial_states: Any) -> Request:
+    def of(
+        cls, qubo: Any, num_reads: Any, seed: Any, temperature: Any, initial_states: Any, time_limit: Any = None
+    ) -> Request:
         """The arguments of :meth:`Seat.sample_arrays`, which also says what is wrong with them."""
         if not isinstance(qubo, Qubo):
             raise TypeError(f"Invalid qubo: {type(qubo).__name__}; must be a Qubo (see Qubo.from_bqm, from_matrix)")
         reads, heat = counted(num_reads, "num_reads"), _heated(temperature)
         problems = 1 if qubo.batch is None else qubo.batch
-        return cls(qubo, reads, derived_seeds(seed, problems), heat, _started(initial_states, qubo, reads))
+        start = _started(initial_states, qubo, reads)
+        if time_limit is not None and not time_limit > 0:
+            raise ValueError(f"Invalid time_limit: {time_limit}; must be positive seconds, or None")
+        return cls(qubo, reads, derived_seeds(seed, problems), heat, start, time_limit)
 
     @property
     def problems(self) -> int:
@@ -52,7 +59,7 @@ class Request:
     def problem(self, i: int) -> Request:
         """The same for problem ``i`` alone."""
         start = None if self.start is None else self.start[i : i + 1]
-        return Request(self.qubo.problem(i), self.reads, self.seeds[i : i + 1], self.temperature, start)
+        return replace(self, qubo=self.qubo.problem(i), seeds=self.seeds[i : i + 1], start=start)
 
 
 def counted(value: int, name: str, least: int = 1) -> int:

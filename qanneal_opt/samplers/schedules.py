@@ -15,7 +15,7 @@ import numpy as np
 
 from qanneal_opt.qubo import Qubo
 
-__all__ = ["Annealing", "BetaRange", "NoPlan", "PathIntegral", "Plan", "Tabu", "flip_scale", "plan_for"]
+__all__ = ["Annealing", "BetaRange", "BoundedTabu", "NoPlan", "PathIntegral", "Plan", "flip_scale", "plan_for"]
 
 Array = np.ndarray[Any, Any]
 
@@ -125,7 +125,7 @@ class PathIntegral:
 
 
 @dataclass(frozen=True)
-class Tabu:
+class BoundedTabu:
     """Tabu search of dwave-samplers with bounded work in place of its clock, which makes it reproducible.
 
     As good as its default of 20 ms a read, in 2 ms at n = 32 and 12 ms at n = 128.
@@ -180,7 +180,7 @@ def plan_for(sampler: Any) -> Plan:
     known: dict[str, Plan] = {
         "SimulatedAnnealingSampler": Annealing(),
         "PathIntegralAnnealingSampler": PathIntegral(),
-        "TabuSampler": Tabu(),
+        "TabuSampler": BoundedTabu(),
     }
     kind = type(sampler)
     if kind.__module__.startswith("dwave.samplers.") and kind.__name__ in known:
