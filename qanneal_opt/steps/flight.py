@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,6 +133,10 @@ class Flight:
         """Whether all answers are there, or ``deadline`` seconds have passed."""
         return self._call is None or self._call.over(deadline)
 
+    def leave(self) -> None:
+        """Let the thread ask nothing more."""
+        self._left.set()
+
     def answers(self, deadline: float) -> list[Answer]:
         """Give an answer to each problem, waiting until ``deadline`` seconds after the launch at most.
 
@@ -141,25 +146,28 @@ class Flight:
             try:
                 self._call.within(deadline)
             except SamplerError as error:
-                self._left.set()
+                self.leave()
                 missing: list[Answer] = [error] * len(self.problems)
                 self._answers = [*self._answers, *missing][: len(self.problems)]  # a list of its own: none comes late
             self._call = None
         return list(self._answers)
 
-    def state(self, deadline: float) -> dict[str, Any]:
-        """Give problems and answers as plain data; waits as :meth:`answers` does.
+    def save(self, deadline: float) -> str:
+        """Give problems and answers as JSON; waits as :meth:`answers` does.
 
-        A sampler may be slow or cost money: what it was asked is not asked again after a resume.
+        A sampler may be slow or cost money: what it was asked is not asked again after a resume. It is one string, as
+        distributed checkpoints need names that do not depend on what happened.
         """
         answers = [_plain(answer) for answer in self.answers(deadline)]
-        return {"step": self.step, "problems": [problem.state() for problem in self.problems], "answers": answers}
+        problems = [problem.state() for problem in self.problems]
+        return json.dumps({"step": self.step, "problems": problems, "answers": answers}, default=str)
 
     @staticmethod
-    def of_state(state: dict[str, Any]) -> Flight:
-        """Take what :meth:`state` gave."""
+    def load(text: str) -> Flight:
+        """Take what :meth:`save` gave."""
+        state = json.loads(text)
         problems = [Problem.of_state(problem) for problem in state["problems"]]
-        return Flight(problems, int(state["step"]), [_answer(plain) for plain in state["answers"]])
+        return Flight(problems, state["step"], [_answer(plain) for plain in state["answers"]])
 
 
 def lasting(info: dict[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qanneal_opt import judge, samplers
+from qanneal_opt import samplers
 from qanneal_opt.encoding.window import EncodedWindow
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
@@ -20,7 +19,8 @@ from qanneal_opt.schedule import Cooling
 from qanneal_opt.steps.blocks import Block, split
 from qanneal_opt.steps.compiled import Evaluators
 from qanneal_opt.steps.evaluator import CURVATURES, Evaluator
-from qanneal_opt.steps.flight import Flight, Problem, lasting
+from qanneal_opt.steps.flight import Flight, Problem
+from qanneal_opt.steps.settle import Outcome, settle
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import Fallback, View
 
@@ -147,12 +147,14 @@ class QuboStep:
         """Give the answers that are still to be judged, and wait for them: nothing is asked twice."""
         if not self.asynchronous:
             return {}
-        return {"flights": [] if self._flight is None else [self._flight.state(self.deadline)]}
+        return {"flight": "" if self._flight is None else self._flight.save(self.deadline)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back; what was under way here is left."""
-        flights = [Flight.of_state(flight) for flight in state.get("flights", [])]
-        self._flight = flights[0] if flights and self.asynchronous else None
+        if self._flight is not None:
+            self._flight.leave()
+        flight = state.get("flight", "")
+        self._flight = Flight.load(flight) if flight and self.asynchronous else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_flight": None, "_loading": self.state_dict()}  # a thread cannot be copied
@@ -172,51 +174,51 @@ class QuboStep:
         hot = self.cooling.first > 0
         if hot:
             view.consider(loss)
-        done = _Done(temperature=0.0 if last else view.temperature(self.cooling))
+        outcome = Outcome(temperature=0.0 if last else view.temperature(self.cooling))
         if self.asynchronous:
-            self._land(evaluator, generator, done, wait=self.wait or last)
+            self._land(evaluator, generator, outcome, wait=self.wait or last)
         else:
-            self._search(evaluator, generator, done)
+            self._search(evaluator, generator, outcome)
         annealed = evaluator.loss
-        after = evaluator.refit(0 if self.pending else self.refit, done.temperature)
+        after = evaluator.refit(0 if self.pending else self.refit, outcome.temperature)
         if hot:
             view.consider(after)
         if self.asynchronous and not self.pending and not last:
-            self._launch(evaluator, generator, done)
+            self._launch(evaluator, generator, outcome)
         return AnnealRecord(
             step=view.step,
             strategy=self.name,
-            variables=done.variables,
-            candidates=done.judged,
-            predicted=done.predicted,
+            variables=outcome.variables,
+            candidates=outcome.judged,
+            predicted=outcome.predicted,
             actual=annealed - loss,
-            accepted=len(done.taken),
-            moved=sum(len(moves.index) for moves in done.taken),
+            accepted=len(outcome.taken),
+            moved=sum(len(moves.index) for moves in outcome.taken),
             loss_before=before,
             loss_after=after,
             seconds=dict(evaluator.seconds),
             sampler=self.sampler.name,
-            sampler_info=done.info,
-            temperature=done.temperature,
-            fallback=done.trouble,
+            sampler_info=outcome.info,
+            temperature=outcome.temperature,
+            fallback=outcome.trouble,
             pending=self.pending,
-            stale=done.stale,
-            qpu_access_time=done.qpu_access_time,
+            stale=outcome.stale,
+            qpu_access_time=outcome.qpu_access_time,
         )
 
-    def _search(self, evaluator: Evaluator, generator: torch.Generator, done: _Done) -> None:
+    def _search(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome) -> None:
         """Build, sample and judge block after block, each at the weights that the one before left."""
         try:
-            for block, temperature in self._blocks(evaluator, generator, done):
+            for block, temperature in self._blocks(evaluator, generator):
                 problem, ask = self._pose(evaluator, block, temperature, generator)
                 with evaluator.clock("sample"):
                     drawn = ask()
-                done.count(drawn)
-                self._settle(evaluator, block, problem, drawn, generator, done)
+                outcome.count(drawn)
+                settle(evaluator, block, problem, drawn, self.sampler.draws_at_temperature, generator, outcome)
         except (Fallback, samplers.SamplerError) as error:
-            done.trouble = str(error)
+            outcome.trouble = str(error)
 
-    def _launch(self, evaluator: Evaluator, generator: torch.Generator, done: _Done) -> None:
+    def _launch(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome) -> None:
         """Build the QUBOs of all blocks at the present weights, and let the sampler go at them in a thread."""
         view = evaluator.view
         if view.span is None:
@@ -224,15 +226,15 @@ class QuboStep:
         evaluator.value()
         posed = []
         try:
-            for block, temperature in self._blocks(evaluator, generator, done):
+            for block, temperature in self._blocks(evaluator, generator):
                 posed.append(self._pose(evaluator, block, temperature, generator))
         except Fallback as error:
-            done.trouble = str(error)
+            outcome.trouble = str(error)
         if posed:
             problems, asks = zip(*posed, strict=True)
             self._flight = Flight.launch(problems, view.step, self.sampler.name, asks)
 
-    def _land(self, evaluator: Evaluator, generator: torch.Generator, done: _Done, wait: bool) -> None:
+    def _land(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome, wait: bool) -> None:
         """Judge the answers under way at the weights of the moment, if they are there or ``wait``."""
         view, flight = evaluator.view, self._flight
         if flight is None or not (wait or flight.over(self.deadline)):
@@ -243,17 +245,17 @@ class QuboStep:
         age = view.step - flight.step
         for problem, drawn in zip(flight.problems, answers, strict=True):
             if isinstance(drawn, samplers.SamplerError):
-                done.trouble = str(drawn)
+                outcome.trouble = str(drawn)
                 continue
-            done.count(drawn)
+            outcome.count(drawn)
             block = problem.block(view) if self.max_age is None or age <= self.max_age else None
             if block is None:
-                done.stale += 1
+                outcome.stale += 1
             else:
-                self._settle(evaluator, block, problem, drawn, generator, done)
-                done.info["age"] = age
+                settle(evaluator, block, problem, drawn, self.sampler.draws_at_temperature, generator, outcome)
+                outcome.info["age"] = age
 
-    def _blocks(self, evaluator: Evaluator, generator: torch.Generator, done: _Done) -> Iterator[tuple[Block, float]]:
+    def _blocks(self, evaluator: Evaluator, generator: torch.Generator) -> Iterator[tuple[Block, float]]:
         """Propose moves, and give them in blocks with the temperature of each."""
         view = evaluator.view
         moves = self._propose(view, evaluator, view.temperature(self.cooling), generator)
@@ -279,70 +281,6 @@ class QuboStep:
         heat = temperature if temperature > 0 else None
         ask = partial(self.sampler.sample_arrays, qubo, num_reads=self.num_reads, seed=seed, temperature=heat)
         return Problem.of(block, qubo, temperature, evaluator.view), ask
-
-    def _settle(
-        self,
-        evaluator: Evaluator,
-        block: Block,
-        problem: Problem,
-        drawn: Samples,
-        generator: torch.Generator,
-        done: _Done,
-    ) -> None:
-        """Judge what the sampler gave for a block, and make the candidate that is accepted."""
-        hot = problem.temperature > 0
-        bits, energies = torch.as_tensor(drawn.bits), torch.as_tensor(drawn.energies)
-        if hot:
-            order = torch.randperm(len(bits), generator=generator)
-            bits, energies = bits[order], energies[order]
-        else:
-            bits, places = torch.unique(bits, dim=0, return_inverse=True)
-            energies = torch.zeros(len(bits), dtype=energies.dtype).scatter_(0, places, energies)
-        candidates, above = [block.decode(row) for row in bits], (energies - problem.floor).tolist()
-        losses = evaluator.losses(candidates)
-        if block.window is not None and candidates:
-            block.window.adapt(losses[0] - evaluator.loss, above[0])
-        residual = hot and self.sampler.draws_at_temperature
-        if hot:
-            chosen = judge.metropolis(
-                losses,
-                above if residual else None,
-                loss=evaluator.loss,
-                temperature=problem.temperature,
-                uniforms=torch.rand(len(losses), generator=generator, dtype=torch.float64).tolist(),
-            )
-        else:
-            chosen = judge.best(losses, loss=evaluator.loss)
-        if chosen != judge.STAY:
-            evaluator.take(candidates[chosen], losses[chosen])
-            if len(candidates[chosen]):  # a read of the present weights is no move
-                done.taken.append(candidates[chosen])
-                done.predicted += above[chosen]
-        if hot:
-            evaluator.view.consider(evaluator.loss)
-        done.judged += len(candidates)
-        done.variables += len(block.present)
-        done.temperature = problem.temperature
-        done.info = {**lasting(drawn.info), "judged_by": "residual" if residual else "loss"}
-
-
-@dataclass
-class _Done:
-    """What a call did: for its record."""
-
-    temperature: float
-    variables: int = 0
-    judged: int = 0
-    predicted: float = 0.0
-    taken: list[Moves] = field(default_factory=list)
-    stale: int = 0
-    qpu_access_time: float = 0.0
-    info: dict[str, Any] = field(default_factory=dict)
-    trouble: str = ""
-
-    def count(self, drawn: Samples) -> None:
-        """Add what a sampler's answer cost, whatever comes of it."""
-        self.qpu_access_time += float(drawn.info.get("qpu_access_time", 0.0))
 
 
 def _one_row(view: View, generator: torch.Generator) -> list[Tensor | None]:
