@@ -252,6 +252,7 @@ def test_a_sampler_that_hangs_is_given_up_after_the_deadline(wait):
     sampler.gate.set()  # what comes too late moves nothing
     time.sleep(0.05)
     assert same(kept, weights(model)) and sampler.calls <= 2  # nor is the second QUBO of a round asked any more
+    optimizer._alternation.steps[0].deadline = 60.0
     train(model, optimizer, 3)
     assert exact(optimizer, model[0].weight) and not optimizer.records[-1].fallback
 
