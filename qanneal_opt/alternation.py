@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.energy import Meter
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Schedule
 from qanneal_opt.telemetry import AnnealRecord, add_up
@@ -36,6 +37,7 @@ class Alternation:
         steps: the annealing step objects.
         records: of the last 10,000 annealing steps.
         best: the best state of the schedule's present span.
+        meter: of what the run takes, once there was a step.
 
     Raises:
         TypeError: if an argument is of a kind that cannot serve.
@@ -57,10 +59,11 @@ class Alternation:
         self.seed = seed
         self.records: deque[AnnealRecord] = deque(maxlen=KEPT_RECORDS)
         self.best = Best()
+        self.meter: Meter | None = None
         self._ticked: float | None = None  # when the last gradient step ended, where there is a budget
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_ticked": None}  # a moment of this process
+        return {**vars(self), "meter": None, "_ticked": None}  # moments of this process
 
     @property
     def anneals(self) -> bool:
@@ -77,6 +80,8 @@ class Alternation:
         assert self.objective is not None
         objective, schedule = self.objective, self.schedule
         memory["anneal_step"] += 1
+        if self.meter is None:
+            self.measure(memory)
         now = time.perf_counter()
         if schedule.budget is not None:
             memory["anneal_clock"] += 0.0 if self._ticked is None else now - self._ticked
@@ -88,11 +93,19 @@ class Alternation:
             if schedule.budget is None or spent <= schedule.budget * memory["anneal_clock"]:
                 self.anneal(view, memory)
             if span is not None and span.round == span.rounds - 1:
-                view.restore(self.best)
+                self.finish(view, memory)
                 self.best = Best()
                 memory["anneal_reference"] = math.nan
         if schedule.budget is not None:
             self._ticked = now
+
+    def measure(self, memory: dict[str, Any]) -> None:
+        """Add to the totals what the run took since the last time; the first time begins it."""
+        if self.meter is None:
+            self.meter = Meter()
+            return
+        for name, amount in self.meter.lap().items():
+            memory[f"anneal_{name}"] += amount
 
     def anneal(self, view: View, memory: dict[str, Any]) -> AnnealRecord:
         """Take the next annealing step; where the view is in no span, it ends at the best state it saw.
@@ -103,26 +116,43 @@ class Alternation:
         if self.objective is None or not self.steps:
             name = "objective" if self.objective is None else "annealing"
             raise ValueError(f"Invalid {name}: None; anneal() needs an objective and an annealing step")
-        number = memory["anneal_calls"]
-        step = self.steps[number % len(self.steps)]
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1, np.uint64)[0] >> 1)
+        if self.meter is None:
+            self.measure(memory)
+        step = self.steps[memory["anneal_calls"] % len(self.steps)]
+        record = self._take(step.name, step, view, memory)
+        if view.span is None:
+            view.restore(view.best)
+        else:
+            memory["anneal_reference"] = view.reference
+        return record
+
+    def finish(self, view: View, memory: dict[str, Any]) -> None:
+        """Let steps judge what they have under way, and put back the best state of the present span."""
+        if not math.isnan(memory.get("anneal_reference", math.nan)):
+            view.best = self.best
+        for step in self.steps:
+            if getattr(step, "pending", 0):
+                self._take(step.name, step.finish, view, memory)  # type: ignore[attr-defined]
+        view.restore(view.best)
+
+    def _take(self, name: str, step: Callable[..., AnnealRecord], view: View, memory: dict[str, Any]) -> AnnealRecord:
+        """Call a step with a generator of its own, and keep its record."""
+        assert self.objective is not None
+        seed = int(np.random.SeedSequence([self.seed, memory["anneal_calls"]]).generate_state(1, np.uint64)[0] >> 1)
         generator = torch.Generator().manual_seed(seed)
         try:
             with self.objective.frozen():
-                record: AnnealRecord = step(view, self.objective, generator)
+                record = step(view, self.objective, generator)
         except Fallback as reason:
-            record = AnnealRecord(memory["anneal_step"], step.name, fallback=str(reason))
+            record = AnnealRecord(memory["anneal_step"], name, fallback=str(reason))
         except BaseException:
             for encoded in view.encoded:
                 if isinstance(encoded, EncodedLevels):
                     encoded.write()  # whatever was under way, codes and weights agree
             raise
-        if view.span is None:
-            view.restore(view.best)
-        else:
-            memory["anneal_reference"] = view.reference
         self.records.append(record)
         add_up(memory, record)
+        self.measure(memory)
         return record
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from qanneal_opt.refit import Adam
-from qanneal_opt.telemetry import TOTALS
+from qanneal_opt.telemetry import RUN, TOTALS
 from qanneal_opt.view import Best
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def counters() -> dict[str, Any]:
     return {
         "anneal_step": 0,  # completed optimizer steps
         **{f"anneal_{name}": 0 for name in TOTALS},
+        **{f"anneal_{name}": 0.0 for name in RUN},
         "anneal_reference": math.nan,  # the objective when the present span began
         "anneal_best": math.inf,  # the best objective of the present span
         "anneal_plateau": math.inf,  # the best objective that OnPlateau saw
@@ -122,6 +123,7 @@ def load(optimizer: AnnealingOptimizer, ours: Tensors) -> None:
     memory = optimizer._memory
     for key, value in counters().items():
         memory.setdefault(key, value)
+    optimizer._alternation.meter = None
     for step, state in zip(optimizer._alternation.steps, memory["anneal_strategies"], strict=False):
         step.load_state_dict(state)
     for encoded in optimizer._encoded:

@@ -123,13 +123,35 @@ class AnnealingOptimizer(Optimizer):
         """
         return self._alternation.anneal(self._view(), self._memory)
 
+    @disable_dynamo
     def restore_best(self) -> None:
-        """Put back the best weights and scales of the present span; the base's state stays. No-op without one."""
-        self._view().restore(self._alternation.best)
+        """Put back the best weights and scales of the present span; the base's state stays. No-op without one.
 
-    def summary(self) -> str:
-        """Give a short table of what annealing did, what it cost and what it was worth."""
-        return summarize(self._memory, self.records[-1] if self.records else None)
+        What an asynchronous step has under way is judged before.
+        """
+        self._alternation.finish(self._view(), self._memory)
+
+    def summary(self, *, watts_per_core: float | None = None) -> str:
+        """Give a short table of what annealing did, what it cost and what it was worth.
+
+        *whole run* counts from the first step, and before a resume up to the last annealing step that was saved: CPU
+        seconds of all threads, seconds of wall clock, and seconds that a quantum annealer was occupied. Joules are in
+        the table where the machine counts them (RAPL of the processors, NVML of GPUs), of all that it did meanwhile.
+
+        Args:
+            watts_per_core: power of a busy core. With it there is a row with an estimate of the energy: it times CPU
+                seconds, without idle cores, memory, GPUs and quantum annealers.
+
+        Raises:
+            ValueError: if ``watts_per_core`` is not a positive finite number.
+        """
+        if watts_per_core is not None and not 0 < watts_per_core < math.inf:
+            raise ValueError(f"Invalid watts_per_core: {watts_per_core}; a positive finite number, or None, is needed")
+        meter = self._alternation.meter
+        if meter is not None:
+            self._alternation.measure(self._memory)
+        counters = meter.names if meter is not None else ""
+        return summarize(self._memory, self.records[-1] if self.records else None, counters, watts_per_core)
 
     def codes(self, p: Tensor) -> tuple[Tensor, Tensor]:
         """Give codes and scale of a discrete parameter: ``p == levels[codes] * scale`` exactly.

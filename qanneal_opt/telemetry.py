@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +23,15 @@ class AnnealRecord:
         moved: weights that were changed by them.
         loss_before: the judged objective before.
         loss_after: the judged objective after, refit included.
-        seconds: wall-clock by phase: ``model`` (gradients, curvature, refit), ``sample``, ``judge``.
+        seconds: wall-clock by phase: ``model`` (gradients, curvature, refit), ``sample``, ``judge``. Asynchronous
+            sampling counts as far as training waited for it.
         sampler: name of the sampler, empty where there is none.
         sampler_info: what the sampler tells of its last call.
         temperature: the last one used, in units of the objective.
         fallback: why nothing was annealed, empty where something was.
+        pending: QUBOs that were with an asynchronous sampler as it ended.
+        stale: answers that were dropped, as their weights' codes had changed or they were too old.
+        qpu_access_time: seconds that a quantum annealer was occupied for the answers, stale ones included.
     """
 
     step: int
@@ -44,10 +49,15 @@ class AnnealRecord:
     sampler_info: dict[str, Any] = field(default_factory=dict)
     temperature: float = 0.0
     fallback: str = ""
+    pending: int = 0
+    stale: int = 0
+    qpu_access_time: float = 0.0
 
 
 # What a summary adds up over all annealing steps; kept as plain numbers in param_groups, under these names.
-TOTALS = ("calls", "candidates", "accepted", "moved", "fallbacks", "gain", "model", "sample", "judge")
+TOTALS = ("calls", "candidates", "accepted", "moved", "fallbacks", "stale", "gain", "model", "sample", "judge", "qpu")
+# What the whole run took, beside these.
+RUN = ("wall", "cpu", "joules")
 
 
 def add_up(totals: dict[str, Any], record: AnnealRecord) -> None:
@@ -59,6 +69,8 @@ def add_up(totals: dict[str, Any], record: AnnealRecord) -> None:
         "accepted": record.accepted,
         "moved": record.moved,
         "fallbacks": int(bool(record.fallback)),
+        "stale": record.stale,
+        "qpu": record.qpu_access_time,
         "gain": 0.0 if before is None or after is None else before - after,
         **{phase: record.seconds.get(phase, 0.0) for phase in ("model", "sample", "judge")},
     }
@@ -67,9 +79,18 @@ def add_up(totals: dict[str, Any], record: AnnealRecord) -> None:
         totals[key] = totals.get(key, 0) + new[name]
 
 
-def summarize(totals: Mapping[str, Any], last: AnnealRecord | None) -> str:
-    """Give a short table of what annealing did, what it cost and what it was worth."""
-    numbers = {name: totals.get(f"anneal_{name}", 0) for name in TOTALS}
+def summarize(
+    totals: Mapping[str, Any], last: AnnealRecord | None, counters: str = "", watts_per_core: float | None = None
+) -> str:
+    """Give a short table of what annealing did, what it cost and what it was worth.
+
+    Args:
+        totals: running totals of :data:`TOTALS` and :data:`RUN`.
+        last: the last record.
+        counters: what joules were measured of.
+        watts_per_core: for an estimate of energy.
+    """
+    numbers = {name: totals.get(f"anneal_{name}", 0) for name in (*TOTALS, *RUN)}
     if not numbers["calls"]:
         return "no annealing step yet"
     phases = [numbers[phase] for phase in ("model", "sample", "judge")]
@@ -81,6 +102,14 @@ def summarize(totals: Mapping[str, Any], last: AnnealRecord | None) -> str:
         ("objective within annealing", f"{-numbers['gain']:+.4g} in all"),
         ("seconds", "{:.2f} (model {:.2f}, sample {:.2f}, judge {:.2f})".format(sum(phases), *phases)),
     ]
+    if numbers["stale"]:
+        rows.insert(2, ("stale answers dropped", f"{numbers['stale']}"))
+    rows.append(("whole run", "{cpu:.2f} s of CPU, {wall:.2f} s of wall clock, {qpu:.4g} s of QPU".format(**numbers)))
+    if counters and math.isfinite(numbers["joules"]):
+        rows.append(("energy, measured", f"{numbers['joules']:.4g} J ({counters}; all that the machine did)"))
+    if watts_per_core is not None:
+        joules = watts_per_core * numbers["cpu"]
+        rows.append(("energy, estimated", f"{joules:.4g} J ({watts_per_core:g} W a core, CPU time alone)"))
     if last is not None:
         rows.append(("last objective", f"{last.loss_after:.4g}" if last.loss_after is not None else "not finite"))
         rows.append(("strategy, sampler", f"{last.strategy}, {last.sampler or 'none'}"))

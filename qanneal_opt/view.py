@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -25,7 +25,11 @@ class Fallback(RuntimeError):
 
 
 class Step(Protocol):
-    """An annealing step: any object with a name, a call and plain-data state."""
+    """An annealing step: any object with a name, a call and plain-data state.
+
+    One that leaves work under way also has ``pending``, the number of answers it waits for, and
+    ``finish(view, objective, generator)``, which judges them: as a call, with nothing new begun.
+    """
 
     @property
     def name(self) -> str:
@@ -171,6 +175,21 @@ class View:
             index = moves.index[mine].to(encoded.param.device)
             values[mine] = encoded.param.detach().take(index).to(values)
         return values
+
+    def codes(self, moves: Moves) -> Tensor:
+        """Give the present codes of the weights that ``moves`` would change, ``(c,)`` int64, on the CPU."""
+        codes = torch.zeros_like(moves.index)
+        for encoded in self.encoded:
+            mine = moves.owner == encoded.owner
+            codes[mine] = encoded.codes_at(moves.index[mine].to(encoded.param.device)).cpu()
+        return codes
+
+    def renewed(self, moves: Moves) -> Moves:
+        """Give the moves to the same codes from the present weights: scales and kept values may have moved since."""
+        before = self.present(moves)
+        with self.trying(moves):
+            value = self.present(moves)
+        return replace(moves, displacement=value - before, value=value)
 
     @contextlib.contextmanager
     def trying(self, moves: Moves) -> Iterator[None]:

@@ -3,14 +3,59 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from qanneal_opt.samplers.base import SamplerError
 
-__all__ = ["checked_deadline", "guarded"]
+__all__ = ["Call", "checked_deadline", "guarded"]
 
 T = TypeVar("T")
+
+
+class Call(Generic[T]):
+    """``call()`` under way in a daemon thread, which no exit of the process waits for.
+
+    Args:
+        name: of the sampler, for errors.
+        call: what to run, at once.
+
+    >>> Call("quick", lambda: 7).within(10.0)
+    7
+    """
+
+    def __init__(self, name: str, call: Callable[[], T]) -> None:
+        self.name = name
+        self._results: list[T] = []
+        self._errors: list[BaseException] = []
+        self._begun = time.monotonic()
+        self._thread = threading.Thread(target=self._run, args=(call,), name=f"sampler {name}", daemon=True)
+        self._thread.start()
+
+    def _run(self, call: Callable[[], T]) -> None:
+        try:
+            self._results.append(call())
+        except BaseException as error:  # raised where the answer is asked for
+            self._errors.append(error)
+
+    def over(self, seconds: float) -> bool:
+        """Whether it has ended, or ``seconds`` have passed since it began."""
+        return not self._thread.is_alive() or time.monotonic() - self._begun >= seconds
+
+    def within(self, seconds: float) -> T:
+        """What the call gave or raised, waiting for it until ``seconds`` after it began.
+
+        Raises:
+            SamplerError: it has not come back by then, and is left behind.
+        """
+        left = self._begun + seconds - time.monotonic()
+        self._thread.join(min(max(left, 0.0), threading.TIMEOUT_MAX))
+        if self._errors:
+            raise self._errors[0]
+        if not self._results:
+            raise SamplerError(f"Sampler {self.name!r} gave no answer within {seconds:g} s")
+        return self._results[0]
 
 
 def guarded(name: str, deadline: float | None, call: Callable[[], T]) -> T:
@@ -25,7 +70,7 @@ def guarded(name: str, deadline: float | None, call: Callable[[], T]) -> T:
         SamplerError: the call raised (its error is the cause) or has not come back.
     """
     try:
-        return call() if deadline is None else _within(name, deadline, call)
+        return call() if deadline is None else Call(name, call).within(deadline)
     except SamplerError:
         raise
     except Exception as error:
@@ -37,23 +82,3 @@ def checked_deadline(deadline: float | None) -> float | None:
     if deadline is not None and not deadline > 0:
         raise ValueError(f"Invalid deadline: {deadline}; must be positive seconds or None")
     return deadline
-
-
-def _within(name: str, seconds: float, call: Callable[[], T]) -> T:
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:  # raised below, in the caller's thread
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name=f"sampler {name}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise SamplerError(f"Sampler {name!r} gave no answer within {seconds:g} s")
-    return results[0]

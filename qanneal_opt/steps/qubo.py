@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qanneal_opt import judge, samplers
+from qanneal_opt import samplers
 from qanneal_opt.encoding.window import EncodedWindow
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
+from qanneal_opt.samplers.base import Samples
 from qanneal_opt.schedule import Cooling
 from qanneal_opt.steps.blocks import Block, split
 from qanneal_opt.steps.compiled import Evaluators
 from qanneal_opt.steps.evaluator import CURVATURES, Evaluator
+from qanneal_opt.steps.flight import Flight, Problem
+from qanneal_opt.steps.settle import Outcome, settle
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import Fallback, View
 
@@ -55,6 +60,15 @@ class QuboStep:
             blocks; undone at T = 0 if they raise the objective. Ten times as many come before the first moves
             where codes are handed over: scales that have followed latent weights do not fit them.
         l0: price of a nonzero encoded weight, in units of the objective, in the QUBO and in what is judged.
+        asynchronous: let gradient steps go on while the sampler works. A call then judges the answers to the
+            QUBOs of the call before, at the weights of the moment, and hands over new ones, all blocks built at
+            the same weights; the last answers are judged as the schedule's span ends or at ``restore_best()``.
+            Answers that no longer fit, as another step moved the codes of their weights, are dropped and counted.
+        wait: whether a call waits for an answer that is not there yet; equal seeds then give equal weights, also
+            over a resume. Without it such a call leaves the answer pending, and training is never held up.
+        deadline: seconds from handing over after which answers are given up, which is a fallback.
+        max_age: the most optimizer steps between building a QUBO and judging its answer; older ones are
+            dropped and counted. None for any number.
 
     Raises:
         ValueError: if a number is outside its range or a name is unknown.
@@ -75,12 +89,17 @@ class QuboStep:
         num_reads: int = 1,
         refit: int = 10,
         l0: float = 0.0,
+        asynchronous: bool = False,
+        wait: bool = True,
+        deadline: float = 60.0,
+        max_age: int | None = None,
     ) -> None:
         for name, count, least in (
             ("proposals", proposals, 1),
             ("variables", variables, 1),
             ("num_reads", num_reads, 1),
             ("refit", refit, 0),
+            ("max_age", 0 if max_age is None else max_age, 0),
         ):
             if isinstance(count, bool) or not isinstance(count, int) or count < least:
                 raise ValueError(f"Invalid {name}: {count}; an int of at least {least} is needed")
@@ -90,6 +109,10 @@ class QuboStep:
             raise ValueError(f"Invalid subset: {subset!r}; one of {', '.join(SUBSETS)} is needed")
         if not 0 <= l0 < math.inf:
             raise ValueError(f"Invalid l0: {l0}; a finite number of at least 0 is needed")
+        if not deadline > 0:
+            raise ValueError(f"Invalid deadline: {deadline}; positive seconds are needed")
+        if not asynchronous and (wait, deadline, max_age) != (True, 60.0, None):
+            raise ValueError("Invalid asynchronous: False; with wait, deadline or max_age it has to be True")
         self.sampler = samplers.resolve(sampler)
         self.curvature = curvature
         self.subset = subset
@@ -99,64 +122,148 @@ class QuboStep:
         self.num_reads = num_reads
         self.refit = refit
         self.l0 = l0
+        self.asynchronous = asynchronous
+        self.wait = wait
+        self.deadline = deadline
+        self.max_age = max_age
         self._evaluators = Evaluators()
+        self._flight: Flight | None = None
 
     def __call__(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
-        """Anneal once: propose, and for each block of candidates build, sample, judge; then refit."""
+        """Anneal once: propose, and for each block of candidates build, sample, judge; then refit.
+
+        Asynchronously: judge the answers to the last call's QUBOs, refit, then propose and build the next ones.
+        """
+        return self._anneal(view, objective, generator)
+
+    @property
+    def pending(self) -> int:
+        """QUBOs whose answers are still to be judged."""
+        return 0 if self._flight is None else len(self._flight.problems)
+
+    def finish(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
+        """Judge what is pending, waiting for it, refit, and hand over nothing new."""
+        return self._anneal(view, objective, generator, last=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the answers that are still to be judged, and wait for them: nothing is asked twice."""
+        if not self.asynchronous:
+            return {}
+        return {"flight": "" if self._flight is None else self._flight.save(self.deadline)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them back; what was under way here is left."""
+        if self._flight is not None:
+            self._flight.leave()
+        flight = state.get("flight", "")
+        self._flight = Flight.load(flight) if flight and self.asynchronous else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_flight": None, "_loading": self.state_dict()}  # a thread cannot be copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        loading = state.pop("_loading")
+        self.__dict__.update(state)
+        self.load_state_dict(loading)
+
+    def _anneal(
+        self, view: View, objective: Objective, generator: torch.Generator, *, last: bool = False
+    ) -> AnnealRecord:
         if self.l0 and any(isinstance(encoded, EncodedWindow) for encoded in view.encoded):
             raise ValueError(f"Invalid l0: {self.l0}; windows have several bits a weight, and their l0 term is no QUBO")
         evaluator = self._evaluators(view, objective, self.l0)
         before, loss = evaluator.begin(self.refit)
-        hot = view.temperature(self.cooling)
-        moves = self._propose(view, evaluator, hot, generator)
-        blocks = split(moves, view.encoded, self.variables)
-        heat = [view.temperature(self.cooling, k, len(blocks)) for k in range(len(blocks))] or [hot]
-        if hot > 0:
+        hot = self.cooling.first > 0
+        if hot:
             view.consider(loss)
-        taken: list[Moves] = []
-        predicted, judged, trouble = 0.0, 0, ""
-        info: dict[str, Any] = {}
-        for block, temperature in zip(blocks, heat, strict=False):
-            try:
-                candidates, energies, info = self._sample(evaluator, block, temperature, generator)
-            except (Fallback, samplers.SamplerError) as error:
-                trouble = str(error)
-                break
-            chosen = self._judge(evaluator, block, candidates, energies, temperature, generator)
-            judged += len(candidates)
-            if chosen is not None and len(candidates[chosen]):  # a read of the present weights is no move
-                taken.append(candidates[chosen])
-                predicted += energies[chosen]
-            if temperature > 0:
-                view.consider(evaluator.loss)
+        outcome = Outcome(temperature=0.0 if last else view.temperature(self.cooling))
+        if self.asynchronous:
+            self._land(evaluator, generator, outcome, wait=self.wait or last)
+        else:
+            self._search(evaluator, generator, outcome)
         annealed = evaluator.loss
-        after = evaluator.refit(self.refit, heat[-1])
-        if heat[-1] > 0:
+        after = evaluator.refit(0 if self.pending else self.refit, outcome.temperature)
+        if hot:
             view.consider(after)
+        if self.asynchronous and not self.pending and not last:
+            self._launch(evaluator, generator, outcome)
         return AnnealRecord(
             step=view.step,
             strategy=self.name,
-            variables=sum(len(block.present) for block in blocks),
-            candidates=judged,
-            predicted=predicted,
+            variables=outcome.variables,
+            candidates=outcome.judged,
+            predicted=outcome.predicted,
             actual=annealed - loss,
-            accepted=len(taken),
-            moved=sum(len(moves.index) for moves in taken),
+            accepted=len(outcome.taken),
+            moved=sum(len(moves.index) for moves in outcome.taken),
             loss_before=before,
             loss_after=after,
             seconds=dict(evaluator.seconds),
             sampler=self.sampler.name,
-            sampler_info=info,
-            temperature=heat[-1],
-            fallback=trouble,
+            sampler_info=outcome.info,
+            temperature=outcome.temperature,
+            fallback=outcome.trouble,
+            pending=self.pending,
+            stale=outcome.stale,
+            qpu_access_time=outcome.qpu_access_time,
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing has to survive a resume: trust radii are kept with their parameters."""
-        return {}
+    def _search(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome) -> None:
+        """Build, sample and judge block after block, each at the weights that the one before left."""
+        try:
+            for block, temperature in self._blocks(evaluator, generator):
+                problem, ask = self._pose(evaluator, block, temperature, generator)
+                with evaluator.clock("sample"):
+                    drawn = ask()
+                outcome.count(drawn)
+                settle(evaluator, block, problem, drawn, self.sampler.draws_at_temperature, generator, outcome)
+        except (Fallback, samplers.SamplerError) as error:
+            outcome.trouble = str(error)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take back."""
+    def _launch(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome) -> None:
+        """Build the QUBOs of all blocks at the present weights, and let the sampler go at them in a thread."""
+        view = evaluator.view
+        if view.span is None:
+            view.restore(view.best)  # what this call will end at
+        evaluator.value()
+        posed = []
+        try:
+            for block, temperature in self._blocks(evaluator, generator):
+                posed.append(self._pose(evaluator, block, temperature, generator))
+        except Fallback as error:
+            outcome.trouble = str(error)
+        if posed:
+            problems, asks = zip(*posed, strict=True)
+            self._flight = Flight.launch(problems, view.step, self.sampler.name, asks)
+
+    def _land(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome, wait: bool) -> None:
+        """Judge the answers under way at the weights of the moment, if they are there or ``wait``."""
+        view, flight = evaluator.view, self._flight
+        if flight is None or not (wait or flight.over(self.deadline)):
+            return
+        with evaluator.clock("sample"):
+            answers = flight.answers(self.deadline)
+        self._flight = None
+        age = view.step - flight.step
+        for problem, drawn in zip(flight.problems, answers, strict=True):
+            if isinstance(drawn, samplers.SamplerError):
+                outcome.trouble = str(drawn)
+                continue
+            outcome.count(drawn)
+            block = problem.block(view) if self.max_age is None or age <= self.max_age else None
+            if block is None:
+                outcome.stale += 1
+            else:
+                settle(evaluator, block, problem, drawn, self.sampler.draws_at_temperature, generator, outcome)
+                outcome.info["age"] = age
+
+    def _blocks(self, evaluator: Evaluator, generator: torch.Generator) -> Iterator[tuple[Block, float]]:
+        """Propose moves, and give them in blocks with the temperature of each."""
+        view = evaluator.view
+        moves = self._propose(view, evaluator, view.temperature(self.cooling), generator)
+        blocks = split(moves, view.encoded, self.variables)
+        for place, block in enumerate(blocks):
+            yield block, view.temperature(self.cooling, place, len(blocks))
 
     def _propose(self, view: View, evaluator: Evaluator, temperature: float, generator: torch.Generator) -> Moves:
         grads = evaluator.gradients()
@@ -167,58 +274,15 @@ class QuboStep:
             allowed = _one_row(view, generator)
         return view.propose(grads, self.proposals, temperature, generator, allowed)
 
-    def _sample(
+    def _pose(
         self, evaluator: Evaluator, block: Block, temperature: float, generator: torch.Generator
-    ) -> tuple[list[Moves], list[float], dict[str, Any]]:
-        """Give the sampled candidates, their energies above the present weights', and what the sampler told."""
+    ) -> tuple[Problem, Callable[[], Samples]]:
+        """Build a block's QUBO, and give what asks the sampler for it."""
         qubo = evaluator.qubo(block.moves, block.affine, self.curvature)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        hot = temperature > 0
-        with evaluator.clock("sample"):
-            drawn = self.sampler.sample_arrays(
-                qubo, num_reads=self.num_reads, seed=seed, temperature=temperature if hot else None
-            )
-        bits, energies = torch.as_tensor(drawn.bits), torch.as_tensor(drawn.energies)
-        if hot:
-            order = torch.randperm(len(bits), generator=generator)
-            bits, energies = bits[order], energies[order]
-        else:
-            bits, places = torch.unique(bits, dim=0, return_inverse=True)
-            energies = torch.zeros(len(bits), dtype=energies.dtype).scatter_(0, places, energies)
-        energies = energies - qubo.energies(block.present)
-        info = {
-            **{key: told for key, told in drawn.info.items() if key != "seconds"},  # equal runs, equal records
-            "judged_by": "residual" if hot and self.sampler.draws_at_temperature else "loss",
-        }
-        return [block.decode(row) for row in bits], energies.tolist(), info
-
-    def _judge(
-        self,
-        evaluator: Evaluator,
-        block: Block,
-        candidates: list[Moves],
-        energies: list[float],
-        temperature: float,
-        generator: torch.Generator,
-    ) -> int | None:
-        """Make the candidate that is accepted, and tell which."""
-        losses = evaluator.losses(candidates)
-        if block.window is not None and candidates:
-            block.window.adapt(losses[0] - evaluator.loss, energies[0])
-        if temperature > 0:
-            chosen = judge.metropolis(
-                losses,
-                energies if self.sampler.draws_at_temperature else None,
-                loss=evaluator.loss,
-                temperature=temperature,
-                uniforms=torch.rand(len(losses), generator=generator, dtype=torch.float64).tolist(),
-            )
-        else:
-            chosen = judge.best(losses, loss=evaluator.loss)
-        if chosen == judge.STAY:
-            return None
-        evaluator.take(candidates[chosen], losses[chosen])
-        return chosen
+        heat = temperature if temperature > 0 else None
+        ask = partial(self.sampler.sample_arrays, qubo, num_reads=self.num_reads, seed=seed, temperature=heat)
+        return Problem.of(block, qubo, temperature, evaluator.view), ask
 
 
 def _one_row(view: View, generator: torch.Generator) -> list[Tensor | None]:

@@ -1,0 +1,141 @@
+"""What asynchronous annealing is worth where the sampler is slow: `python -m benchmarks.overlap`.
+
+Digits 64-6-10, weights binary with one scale a row, batches of 128. After a straight-through warm-up come 40 annealing
+steps of `QuboStep` at its default temperatures, one every so many gradient steps, a QUBO of 32 variables each. The
+annealer stands behind a sleep as long as 20 gradient steps of the warm-up (`--busy`: behind so much annealing).
+"none" goes on straight-through. Gradient steps a second are those after the warm-up, the wait for the last answer
+included; the loss, over all training data at the end, does not depend on the machine.
+"""
+
+import os
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import statistics  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import torch  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+import qanneal_opt as qa  # noqa: E402
+from qanneal_opt.demo.alternation import network  # noqa: E402
+from qanneal_opt.demo.data import digits  # noqa: E402
+
+WARMUP, CALLS, LATENCY, BATCH, RATE = 300, 40, 20, 128, 5e-3
+WAYS = ("none", "blocking", "asynchronous")
+
+
+class Far:
+    """The annealer, whose answers take `seconds` longer: asleep, or busy without holding Python's lock."""
+
+    name, draws_at_temperature = "far", True
+
+    def __init__(self, busy: bool) -> None:
+        self.inner, self.seconds, self.busy = qa.samplers.Annealer(threads=1), 0.0, busy
+
+    def sample_arrays(self, qubo: qa.Qubo, **arguments: Any) -> Any:
+        until = time.perf_counter() + self.seconds
+        while self.busy and time.perf_counter() < until:
+            self.inner.sample_arrays(qubo, num_reads=100, seed=0)
+        time.sleep(max(0.0, until - time.perf_counter()))
+        return self.inner.sample_arrays(qubo, **arguments)
+
+
+def run(seed: int, way: str, every: int, slow: bool, busy: bool) -> dict[str, Any]:
+    """Train once."""
+    split = digits(seed)
+    inputs, targets = torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_targets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = network([inputs.shape[1], 6, split.classes])
+    objective = qa.Objective(model, functional.cross_entropy, (inputs, targets))
+    sampler, last = Far(busy), WARMUP + CALLS * every
+    step = qa.QuboStep(sampler, proposals=32, variables=32, asynchronous=way == "asynchronous")
+    optimizer = qa.AnnealingOptimizer(
+        [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "encoding": qa.Levels.binary()},
+            {"params": [p for p in model.parameters() if p.ndim == 1]},
+        ],
+        lr=RATE,
+        weight_decay=0.0,
+        objective=objective,
+        annealing=None if way == "none" else step,
+        schedule=qa.Every(every, start=WARMUP, stop=last),
+        seed=seed,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    began = time.perf_counter()
+    for k in range(1, last + 1):
+        batch = torch.randint(len(inputs), (BATCH,), generator=generator)
+        optimizer.zero_grad()
+        functional.cross_entropy(model(inputs[batch]), targets[batch]).backward()
+        optimizer.step()
+        if k == WARMUP:
+            now = time.perf_counter()
+            sampler.seconds, began = slow * LATENCY * (now - began) / WARMUP, now
+    seconds = time.perf_counter() - began
+    return {
+        "way": way,
+        "every": every,
+        "seed": seed,
+        "steps_per_s": (last - WARMUP) / seconds,
+        "latency_s": sampler.seconds,
+        "waited_s": sum(record.seconds["sample"] for record in optimizer.records),
+        "loss": float(objective()),
+    }
+
+
+def runs(every: Sequence[int], seeds: Sequence[int], slow: bool, busy: bool) -> Iterator[dict[str, Any]]:
+    """All ways, interleaved; a first run, which compiles, is left out."""
+    run(seeds[0], "asynchronous", 1, False, False)
+    for period in every:
+        for seed in seeds:
+            for way in WAYS:
+                yield run(seed, way, period, slow, busy)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Medians over seeds of steps a second, as a share of those without annealing of the same seed; means of losses."""
+    lines = ["every  way            steps/s  share  loss (standard error)  better than blocking"]
+    for every in dict.fromkeys(row["every"] for row in rows):
+        found = {way: [row for row in rows if (row["every"], row["way"]) == (every, way)] for way in WAYS}
+        for way, mine in found.items():
+            speed = statistics.median(row["steps_per_s"] for row in mine)
+            pairs = list(zip(mine, found["none"], strict=True))
+            share = statistics.median(row["steps_per_s"] / base["steps_per_s"] for row, base in pairs)
+            losses = [row["loss"] for row in mine]
+            error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else float("nan")
+            wins = sum(row["loss"] < base["loss"] for row, base in zip(mine, found["blocking"], strict=True))
+            won = f"{wins} of {len(mine)}" if way == "asynchronous" else ""
+            mean = f"{statistics.mean(losses):.4f} ({error:.4f})"
+            lines.append(f"{every:>5}  {way:<13} {speed:>8.0f}  {share:>5.3f}  {mean:<21}  {won}".rstrip())
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overlap", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--every", type=int, nargs="+", default=[25, 50, 100, 200], help="gradient steps an annealing step"
+    )
+    parser.add_argument("--seeds", default="0:5", metavar="START:STOP")
+    parser.add_argument("--no-latency", action="store_true", help="for losses alone")
+    parser.add_argument("--busy", action="store_true", help="a sampler that computes instead of sleeping")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write JSON lines")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    start, stop = map(int, options.seeds.split(":"))
+    rows = list(runs(options.every, range(start, stop), not options.no_latency, options.busy))
+    if options.output:
+        options.output.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
