@@ -15,8 +15,9 @@ import torch
 
 from qanneal_opt import samplers
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers import Annealer
+from qanneal_opt.samplers import Annealer, annealer
 from qanneal_opt.samplers.exact import all_energies
+from qanneal_opt.samplers.layout import Dense
 from qanneal_opt.testing import assert_sampler
 
 
@@ -72,6 +73,33 @@ def test_threads_change_no_sample(temperature):
     assert one.info["flips"] == two.info["flips"]
 
 
+def thin(n=300, batch=None):
+    """Whole numbers, so that the order of a sum does not matter, and 2% of all couplings."""
+    rng = np.random.default_rng(n)
+    matrix = np.triu(rng.integers(-9, 10, size=(n, n) if batch is None else (batch, n, n)), 1)
+    matrix = np.where(rng.random(matrix.shape) < 0.02, matrix, 0)
+    return Qubo(rng.integers(-9, 10, size=matrix.shape[:-1]), matrix + matrix.swapaxes(-1, -2), 2.0)
+
+
+@pytest.mark.parametrize("temperature", [None, 10.0])
+@pytest.mark.parametrize("batch", [None, 2])
+def test_lists_of_neighbours_change_no_sample(batch, temperature, monkeypatch):
+    qubo, arguments = thin(batch=batch), {"num_reads": 4, "num_sweeps": 60, "temperature": temperature}
+    sparse, two = (Annealer(threads=k).sample_arrays(qubo, seed=3, **arguments) for k in (1, 2))
+    assert sparse.info["sparse"]
+    assert torch.equal(sparse.bits, two.bits)
+    assert torch.equal(sparse.energies, qubo.energies(sparse.bits))
+    started = Annealer().sample_arrays(qubo, seed=4, **arguments, initial_states=sparse.bits[..., :2, :])
+    held = Annealer().sample_arrays(qubo, seed=4, **arguments, cardinality=9)
+    assert (held.bits.sum(-1) == 9).all()
+    monkeypatch.setattr(annealer, "laid_out", Dense.of)
+    dense = Annealer().sample_arrays(qubo, seed=3, **arguments)
+    assert not dense.info["sparse"]
+    assert torch.equal(dense.bits, sparse.bits)
+    dense = Annealer().sample_arrays(qubo, seed=4, **arguments, initial_states=sparse.bits[..., :2, :])
+    assert torch.equal(dense.bits, started.bits)
+
+
 def test_two_python_threads_may_call_at_once():
     qubo, found = problem(120), {}
     expected = Annealer(threads=2).sample_arrays(qubo, num_reads=60, num_sweeps=200, seed=1).bits
@@ -91,7 +119,7 @@ INTERRUPTED = """
 import signal, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers import Annealer
+from qanneal_opt.samplers import Annealer, annealer
 q = torch.randn(500, 500, dtype=torch.float64)
 qubo = Qubo(torch.randn(500), (q + q.T).fill_diagonal_(0))
 sampler = Annealer(threads=THREADS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.layout import LANES, Dense
+from qanneal_opt.samplers.layout import LANES, Dense, Sparse, laid_out
 
 
 def problem(n, scale, batch=None, shared=False):
@@ -40,3 +40,30 @@ def test_nothing_is_a_layout_too():
     dense = Dense.of(Qubo([], []))
     assert dense.rows.shape == (1, 0, 0)
     assert Dense.of(Qubo(np.zeros(2), np.zeros((2, 2)))).unit.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("batch", "shared"), [(None, False), (2, False), (2, True)])
+def test_lists_of_neighbours_are_the_matrix_too(batch, shared):
+    rng = np.random.default_rng(0)
+    qubo = problem(300, 1e-3, batch, shared)
+    mask = np.triu(rng.random(qubo.quadratic.shape) < 0.03, 1)
+    qubo = Qubo(qubo.linear, qubo.quadratic.numpy() * (mask | mask.swapaxes(-1, -2)))
+    dense, sparse = Dense.of(qubo), laid_out(qubo)
+    assert isinstance(sparse, Sparse)
+    starts, places, values = sparse.rows
+    rows, exact = np.zeros_like(dense.rows), np.zeros((len(dense.rows), 300, 300))
+    for m, own in enumerate(starts):
+        for i in range(300):
+            entries = slice(own[i], own[i + 1])
+            rows[m, i, places[entries]] = values[entries]
+            exact[m, i, places[entries]] = sparse.exact[1][2][entries]
+    assert (rows == dense.rows).all()
+    assert (exact == dense.exact[1]).all()
+    for name in ("linear", "unit", "scale"):
+        assert (getattr(sparse, name) == getattr(dense, name)).all()
+
+
+def test_small_and_dense_problems_are_laid_out_dense():
+    assert isinstance(laid_out(problem(300, 1.0)), Dense)
+    assert isinstance(laid_out(Qubo(np.ones(100), np.zeros((100, 100)))), Dense)
+    assert isinstance(laid_out(Qubo(np.ones(300), np.zeros((300, 300)))), Sparse)

@@ -1,4 +1,4 @@
-"""Our own annealer: dense QUBOs, one or a batch, without a model object in between."""
+"""Our own annealer: QUBOs, one or a batch, without a model object in between."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dimod import SampleSet
 from dimod.core.sampler import Sampler
 
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import Samples, Seat, best_first, chosen
-from qanneal_opt.samplers.chains import Chains
+from qanneal_opt.samplers.base import Samples, Seat
+from qanneal_opt.samplers.chains import Chains, energies_of
 from qanneal_opt.samplers.cooling import drawing, minimising
-from qanneal_opt.samplers.layout import Dense
+from qanneal_opt.samplers.layout import Dense, Sparse, laid_out
 from qanneal_opt.samplers.request import Request, counted
 from qanneal_opt.samplers.temperature import estimate_temperature
 
@@ -30,13 +30,14 @@ _TELLING = 100  # reads from which on their temperature is estimated
 
 
 class Annealer(Seat, Sampler):
-    r"""Simulated annealing of dense QUBOs, a ``dimod.Sampler`` that also takes a ``Qubo`` or a batch of them.
+    r"""Simulated annealing of QUBOs, a ``dimod.Sampler`` that also takes a ``Qubo`` or a batch of them.
 
     To minimise, Metropolis sweeps with temperatures falling geometrically from 0.2 to 0.02 times the median
     norm of a row of the matrix, then a descent to a state that no single flip improves. At a temperature T,
     sweeps of single-bit draws from their conditional distributions fall to T in the first half and stay there
     in the second; what they leave is one draw from :math:`\exp(-E/T)`, up to what few sweeps cannot mix.
 
+    Where few couplings are not zero a flip goes along a list of neighbours, otherwise along a row of the matrix.
     Fields are float32, the energies returned float64, computed from the problem itself. All problems of a
     batch and all reads are independent chains; which threads run them changes no sample.
 
@@ -124,10 +125,11 @@ class Annealer(Seat, Sampler):
                 one and a zero hold it, and a minimum is one that no swap improves. ``None``: any number.
 
         Returns:
-            Samples, best first. ``info`` tells the sweeps, annealings, flips, acceptance (of all proposals),
-            the first and last temperature (of problem 0), whether all was completed, for draws by single flips the
-            ``"temperature_estimate"`` (:func:`estimate_temperature`) of at least 100 reads, all problems of a
-            batch together, and ``"seconds"`` by phase, the one part that equal seeds do not repeat.
+            Samples, best first. ``info`` tells the sweeps, annealings, whether rows were lists of neighbours
+            (``"sparse"``), flips, acceptance (of all proposals), the first and last temperature (of problem 0),
+            whether all was completed, for draws by single flips the ``"temperature_estimate"``
+            (:func:`estimate_temperature`) of at least 100 reads, all problems of a batch together, and
+            ``"seconds"`` by phase, the one part that equal seeds do not repeat.
 
         Raises:
             ValueError: a number, or a shape, out of its range.
@@ -149,26 +151,34 @@ class Annealer(Seat, Sampler):
             info["moved_from"] = str(qubo.linear.device)
         states = np.zeros((request.problems, reads * rounds, n), np.uint8)
         if not states.size:
-            return self._samples(request, states[:, :reads], info)
-        dense = Dense.of(qubo)
-        temperatures = minimising(dense, sweeps) if heat is None else drawing(dense, heat, sweeps)
+            return _samples(request, states[:, :reads], np.zeros((request.problems, reads)), info)
+        layout = laid_out(qubo) if ones is None else Dense.of(qubo)
+        temperatures = minimising(layout, sweeps) if heat is None else drawing(layout, heat, sweeps)
         given = 0
         if request.start is not None:
             given = request.start.shape[1]
             states[:, :given] = request.start
         keys = np.array(request.seeds, np.uint64)
-        chains = Chains(dense, temperatures, keys, given, states, ones=ones, draws=heat is not None)
+        chains = Chains(layout, temperatures, keys, given, states, ones=ones, draws=heat is not None)
         prepared = time.perf_counter()
         done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
         annealed = time.perf_counter()
         flips, proposals = int(chains.tally[:-1].sum()), int(done.sum()) * sweeps * n
         info |= {
+            "sparse": isinstance(layout, Sparse),
             "flips": flips,
             "acceptance": min(flips / proposals, 1.0),
-            "temperatures": [float(temperatures[0, k] * dense.unit[0]) for k in (0, -1)],
+            "temperatures": [float(temperatures[0, k] * layout.unit[0]) for k in (0, -1)],
             "completed": not chains.cut,
         }
-        samples = self._samples(request, states if done.all() else _finished(states, done), info)
+        energies = chains.energies
+        if not done.all():
+            states, energies = _finished(states, energies, done)
+        states, energies = _best_of_rounds(states, energies, reads)
+        if request.start is not None and heat is None:  # a minimum is no worse than where it started
+            states = np.concatenate([states, request.start], 1)
+            energies = np.concatenate([energies, energies_of(layout, request.start)], 1)
+        samples = _samples(request, states, energies, info)
         if heat is not None and ones is None and samples.energies.numel() >= _TELLING:
             info["temperature_estimate"] = estimate_temperature(qubo, samples.bits)
         ended = time.perf_counter()
@@ -178,21 +188,6 @@ class Annealer(Seat, Sampler):
             "energies": ended - annealed,
         }
         return samples
-
-    def _samples(self, request: Request, states: Array, info: dict[str, Any]) -> Samples:
-        """What comes back of the states (B, C, n) at the ends of chains."""
-        qubo, start = request.qubo, request.start
-        bits = torch.from_numpy(states).to(qubo.linear.device)
-        if qubo.batch is None:
-            bits = bits[0]
-        bits = _best_of_rounds(qubo, bits, request.reads)
-        if start is not None and request.temperature is None:  # a minimum is no worse than where it started
-            bits = torch.cat(
-                [bits, torch.from_numpy(start).to(bits.device).reshape(*bits.shape[:-2], *start.shape[1:])], -2
-            )
-        bits, energies = best_first(qubo, bits, request.reads)
-        info["reads_returned"] = energies.shape[-1]
-        return Samples(bits, energies, info)
 
 
 def _held(cardinality: Any, request: Request) -> int | None:
@@ -207,17 +202,36 @@ def _held(cardinality: Any, request: Request) -> int | None:
     return int(cardinality)
 
 
-def _finished(states: Array, done: Array) -> Array:
+def _finished(states: Array, energies: Array, done: Array) -> tuple[Array, Array]:
     """The chains that came to their end, as many for each problem."""
     least = int(done.sum(1).min())
-    order = np.argsort(~done, axis=1, kind="stable")[:, :least]
-    return np.take_along_axis(states, order[..., None], 1)
+    return _taken(states, energies, np.argsort(~done, axis=1, kind="stable")[:, :least])
 
 
-def _best_of_rounds(qubo: Qubo, bits: torch.Tensor, reads: int) -> torch.Tensor:
+def _best_of_rounds(states: Array, energies: Array, reads: int) -> tuple[Array, Array]:
     """Of chains r, r + reads, r + 2 reads, ... the best, for each read r; rounds that are not complete do not count."""
-    rounds = bits.shape[-2] // reads
+    rounds = energies.shape[1] // reads
     if rounds < 2:
-        return bits
-    whole = qubo.energies(bits[..., : rounds * reads, :]).unflatten(-1, (rounds, reads))
-    return chosen(bits, whole.argmin(-2) * reads + torch.arange(reads, device=bits.device))
+        return states, energies
+    best = energies[:, : rounds * reads].reshape(-1, rounds, reads).argmin(1)  # (B, reads)
+    return _taken(states, energies, best * reads + np.arange(reads))
+
+
+def _samples(request: Request, states: Array, energies: Array, info: dict[str, Any]) -> Samples:
+    """What comes back of states (B, C, n) and their energies (B, C) without offset."""
+    qubo = request.qubo
+    if energies.shape[1] > 1:
+        order = np.argsort(energies, axis=1, kind="stable")[:, : request.reads]
+        states, energies = _taken(states, energies, order)
+    info["reads_returned"] = energies.shape[1]
+    if qubo.batch is None:
+        states, energies = states[0], energies[0]
+    bits, device = torch.from_numpy(states), qubo.linear.device
+    offset = qubo.offset[:, None] if isinstance(qubo.offset, torch.Tensor) else qubo.offset
+    return Samples(bits.to(device), torch.from_numpy(energies).to(device) + offset, info)
+
+
+def _taken(states: Array, energies: Array, chains: Array) -> tuple[Array, Array]:
+    """Of each problem the states and energies with the numbers ``chains`` (B, K)."""
+    problem = np.arange(len(states))[:, None]
+    return states[problem, chains], energies[problem, chains]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from qanneal_opt.samplers.layout import Dense, aligned
+from qanneal_opt.samplers.layout import Layout, aligned
 
-__all__ = ["Chains"]
+__all__ = ["Chains", "energies_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -24,7 +24,7 @@ class Chains:
     """Chain c is read c // B of problem c % B; its random numbers depend on that and on its problem's key.
 
     Args:
-        dense: B problems.
+        layout: B problems; those with swaps, dense ones.
         temperatures: ``(B, S)`` float32, one a sweep.
         keys: ``(B,)`` uint64.
         given: the first so many reads start from their rows of ``states``.
@@ -35,7 +35,7 @@ class Chains:
 
     def __init__(
         self,
-        dense: Dense,
+        layout: Layout,
         temperatures: Array,
         keys: Array,
         given: int,
@@ -44,8 +44,10 @@ class Chains:
         ones: int | None,
         draws: bool,
     ) -> None:
-        self.dense, self.temperatures, self.keys = dense, temperatures, keys
+        self.layout, self.temperatures, self.keys = layout, temperatures, keys
         self.given, self.states, self.ones, self.draws = given, states, ones, draws
+        self.energies = np.empty(states.shape[:2])
+        """Of the states, without offset, where chains came to an end."""
         self._done = np.zeros(states.shape[0] * states.shape[1], bool)  # by chain
         self.tally = np.zeros(temperatures.shape[1] + 1, np.int64)
         self.cut = False  # whether the time limit left chains out, or short
@@ -85,9 +87,11 @@ class Chains:
         return self._done.reshape(reads, problems).T
 
     def _work(self, pieces: Iterator[tuple[int, int]], until: float | None) -> None:
+        from qanneal_opt.samplers.kernels_energies import energies
+
         anneal = _kernel(self.ones)
         problems = len(self.states)
-        scratch = aligned((4 * self.dense.linear.shape[1],))
+        scratch = aligned((4 * self.layout.linear.shape[1],))
         tally, place, barker = np.zeros_like(self.tally), np.empty(2, np.int64), np.float32(self.draws)
         nothing, uncounted = np.empty((1, 0), np.float32), np.empty(1, np.int64)
         while True:
@@ -102,15 +106,26 @@ class Chains:
                     self.cut = True
                     break
                 self.cut |= late
-                end = int(place[0]) + 1 if late else high
+                first = int(place[0])
+                end = first + 1 if late else high
                 temperatures, flips = (nothing, uncounted) if late else (self.temperatures, tally)
                 anneal(
-                    self.dense.linear, self.dense.rows, temperatures, self.keys, self.given, self.states,
+                    self.layout.linear, self.layout.rows, temperatures, self.keys, self.given, self.states,
                     flips, scratch, place, end, barker, not self.draws, _WORK,
                 )  # fmt: skip
+                energies(*self.layout.exact, self.states, first, place[0], self.energies)
             self._done[low : place[0]] = True
         with self._lock:
             self.tally += tally
+
+
+def energies_of(layout: Layout, states: Array) -> Array:
+    """Energies (B, C), without offset, of states (B, C, n)."""
+    from qanneal_opt.samplers.kernels_energies import energies
+
+    out = np.empty(states.shape[:2])
+    energies(*layout.exact, states, 0, out.size, out)
+    return out
 
 
 def _kernel(ones: int | None) -> Any:
