@@ -166,7 +166,7 @@ def test_info_is_honest():
     assert (info["sweeps"], info["annealings"], info["completed"]) == (50, 1, True)
     assert 0 < info["flips"] <= 3 * 50 * 64
     assert info["acceptance"] == info["flips"] / (3 * 50 * 64)
-    assert info["temperatures"][0] == pytest.approx(10 * info["temperatures"][1], rel=1e-6)
+    assert info["temperatures"][0] >= 4 * info["temperatures"][1] > 0
     assert info["seconds"].keys() == {"prepare", "anneal", "energies"}
 
 

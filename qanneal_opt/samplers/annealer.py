@@ -23,8 +23,8 @@ __all__ = ["Annealer"]
 Array = np.ndarray[Any, Any]
 
 _SWEEPS = 200
-_FEW, _TINY = 100, 32  # eight short annealings of a tiny problem find its minimum as surely with half of them
-_ROUNDS, _SMALL = 16, 256  # a short annealing of a small problem is soon caught: it has several
+# To minimise a small problem many short annealings find more than a long one: so many, or fewer for more bits.
+_SMALL, _SHORT, _ROUNDS, _BITS = 256, 50, 16, 2048
 
 _TELLING = 100  # reads from which on their temperature is estimated
 
@@ -32,8 +32,9 @@ _TELLING = 100  # reads from which on their temperature is estimated
 class Annealer(Seat, Sampler):
     r"""Simulated annealing of QUBOs, a ``dimod.Sampler`` that also takes a ``Qubo`` or a batch of them.
 
-    To minimise, Metropolis sweeps with temperatures falling geometrically from 0.2 to 0.02 times the median
-    norm of a row of the matrix, then a descent to a state that no single flip improves. At a temperature T,
+    To minimise, Metropolis sweeps with temperatures falling geometrically, then a descent to a state that no single
+    flip improves. The temperatures come from the problem itself: they begin where it would freeze were its couplings
+    random, and end where few flips are left even in the least coupled bits. At a temperature T,
     sweeps of single-bit draws from their conditional distributions fall to T in the first half and stay there
     in the second; what they leave is one draw from :math:`\exp(-E/T)`, up to what few sweeps cannot mix.
 
@@ -117,8 +118,8 @@ class Annealer(Seat, Sampler):
             temperature: positive, in units of the energies; ``None`` minimises.
             initial_states: ``(n,)`` or ``(S, n)``, for a batch ``(B, S, n)``: zeros and ones, S <= num_reads.
                 The first S reads start there, and nothing worse is returned by a minimisation.
-            num_sweeps: sweeps of one annealing. ``None``: 200 (100 to minimise n <= 32), and to minimise a
-                problem with n < 256 the best of several annealings is a read: 256 / n of them, 16 at most.
+            num_sweeps: sweeps of one annealing. ``None``: 200; to minimise n <= 256, 50, and a read is the best
+                of several annealings: 2048 / n of them, 16 at most.
             time_limit: seconds after which running chains go straight to their end and no read begins
                 but the first of each problem: fewer reads may come back, and ``info["completed"]`` is False.
             cardinality: the number of ones of every state, from 0 to n; initial states must have as many. Swaps of a
@@ -141,8 +142,9 @@ class Annealer(Seat, Sampler):
             raise ValueError(f"Invalid time_limit: {time_limit}; must be positive seconds, or None")
         ones = _held(cardinality, request)
         n, reads, heat = qubo.n, request.reads, request.temperature
-        rounds = max(1, min(_ROUNDS, _SMALL // max(n, 1))) if num_sweeps is None and heat is None else 1
-        default = _FEW if heat is None and n <= _TINY else _SWEEPS
+        several = num_sweeps is None and heat is None and n <= _SMALL
+        rounds = min(_ROUNDS, _BITS // max(n, 1)) if several else 1
+        default = _SHORT if several else _SWEEPS
         sweeps = default if num_sweeps is None else counted(num_sweeps, "num_sweeps")
         info: dict[str, Any] = {"sampler": self.name, "temperature": heat, "sweeps": sweeps, "annealings": rounds}
         if ones is not None:
@@ -153,7 +155,9 @@ class Annealer(Seat, Sampler):
         if not states.size:
             return _samples(request, states[:, :reads], np.zeros((request.problems, reads)), info)
         layout = laid_out(qubo) if ones is None else Dense.of(qubo)
-        temperatures = minimising(layout, sweeps) if heat is None else drawing(layout, heat, sweeps)
+        temperatures = (
+            minimising(layout, sweeps, fields=ones is None) if heat is None else drawing(layout, heat, sweeps)
+        )
         given = 0
         if request.start is not None:
             given = request.start.shape[1]
@@ -161,20 +165,21 @@ class Annealer(Seat, Sampler):
         keys = np.array(request.seeds, np.uint64)
         chains = Chains(layout, temperatures, keys, given, states, ones=ones, draws=heat is not None)
         prepared = time.perf_counter()
-        done = chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
+        chains.run(torch.get_num_threads() if self.threads is None else self.threads, time_limit)
         annealed = time.perf_counter()
-        flips, proposals = int(chains.tally[:-1].sum()), int(done.sum()) * sweeps * n
+        energies = chains.energies
+        flips, ran = int(chains.tally[:-1].sum()), int(np.isfinite(energies).sum()) if chains.cut else energies.size
         info |= {
             "sparse": isinstance(layout, Sparse),
             "flips": flips,
-            "acceptance": min(flips / proposals, 1.0),
+            "acceptance": min(flips / (ran * sweeps * n), 1.0),
             "temperatures": [float(temperatures[0, k] * layout.unit[0]) for k in (0, -1)],
             "completed": not chains.cut,
         }
-        energies = chains.energies
-        if not done.all():
-            states, energies = _finished(states, energies, done)
-        states, energies = _best_of_rounds(states, energies, reads)
+        if rounds > 1:
+            states, energies = _best_of_rounds(states, energies, reads)
+        if chains.cut:
+            states, energies = _finished(states, energies)
         if request.start is not None and heat is None:  # a minimum is no worse than where it started
             states = np.concatenate([states, request.start], 1)
             energies = np.concatenate([energies, energies_of(layout, request.start)], 1)
@@ -202,19 +207,17 @@ def _held(cardinality: Any, request: Request) -> int | None:
     return int(cardinality)
 
 
-def _finished(states: Array, energies: Array, done: Array) -> tuple[Array, Array]:
-    """The chains that came to their end, as many for each problem."""
-    least = int(done.sum(1).min())
-    return _taken(states, energies, np.argsort(~done, axis=1, kind="stable")[:, :least])
-
-
 def _best_of_rounds(states: Array, energies: Array, reads: int) -> tuple[Array, Array]:
-    """Of chains r, r + reads, r + 2 reads, ... the best, for each read r; rounds that are not complete do not count."""
-    rounds = energies.shape[1] // reads
-    if rounds < 2:
-        return states, energies
-    best = energies[:, : rounds * reads].reshape(-1, rounds, reads).argmin(1)  # (B, reads)
+    """Of chains r, r + reads, r + 2 reads, ... the best, for each read r."""
+    best = energies.reshape(len(energies), -1, reads).argmin(1)  # (B, reads)
     return _taken(states, energies, best * reads + np.arange(reads))
+
+
+def _finished(states: Array, energies: Array) -> tuple[Array, Array]:
+    """The chains that came to their end, as many for each problem."""
+    cut = np.isinf(energies)
+    least = energies.shape[1] - int(cut.sum(1).max())
+    return _taken(states, energies, np.argsort(cut, axis=1, kind="stable")[:, :least])
 
 
 def _samples(request: Request, states: Array, energies: Array, info: dict[str, Any]) -> Samples:
@@ -226,9 +229,9 @@ def _samples(request: Request, states: Array, energies: Array, info: dict[str, A
     info["reads_returned"] = energies.shape[1]
     if qubo.batch is None:
         states, energies = states[0], energies[0]
-    bits, device = torch.from_numpy(states), qubo.linear.device
-    offset = qubo.offset[:, None] if isinstance(qubo.offset, torch.Tensor) else qubo.offset
-    return Samples(bits.to(device), torch.from_numpy(energies).to(device) + offset, info)
+    device, offset = qubo.linear.device, qubo.offset
+    energies = energies + (offset.cpu().numpy()[:, None] if isinstance(offset, torch.Tensor) else offset)
+    return Samples(torch.from_numpy(states).to(device), torch.from_numpy(energies).to(device), info)
 
 
 def _taken(states: Array, energies: Array, chains: Array) -> tuple[Array, Array]:

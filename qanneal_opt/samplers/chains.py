@@ -46,16 +46,15 @@ class Chains:
     ) -> None:
         self.layout, self.temperatures, self.keys = layout, temperatures, keys
         self.given, self.states, self.ones, self.draws = given, states, ones, draws
-        self.energies = np.empty(states.shape[:2])
-        """Of the states, without offset, where chains came to an end."""
-        self._done = np.zeros(states.shape[0] * states.shape[1], bool)  # by chain
+        self.energies = np.full(states.shape[:2], np.inf)
+        """Of the states, without offset; infinite where a chain did not come to its end."""
         self.tally = np.zeros(temperatures.shape[1] + 1, np.int64)
         self.cut = False  # whether the time limit left chains out, or short
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
-    def run(self, threads: int, time_limit: float | None) -> Array:
-        """Run all chains; give which of them came to an end within the time limit, ``(B, R)``."""
+    def run(self, threads: int, time_limit: float | None) -> None:
+        """Run all chains, or those that begin within the time limit."""
         until = None if time_limit is None else time.monotonic() + time_limit
         problems, reads, n = self.states.shape
         count, work = problems * reads, problems * reads * self.temperatures.shape[1] * n
@@ -64,7 +63,7 @@ class Chains:
         pieces = iter([(low, min(low + size, count)) for low in range(0, count, size)])
         if threads == 1:
             self._work(pieces, until)
-            return self._done.reshape(reads, problems).T
+            return
         errors: list[BaseException] = []
 
         def work_or_tell() -> None:
@@ -84,7 +83,6 @@ class Chains:
             self._stop.set()
         if errors:
             raise errors[0]
-        return self._done.reshape(reads, problems).T
 
     def _work(self, pieces: Iterator[tuple[int, int]], until: float | None) -> None:
         from qanneal_opt.samplers.kernels_energies import energies
@@ -114,7 +112,6 @@ class Chains:
                     flips, scratch, place, end, barker, not self.draws, _WORK,
                 )  # fmt: skip
                 energies(*self.layout.exact, self.states, first, place[0], self.energies)
-            self._done[low : place[0]] = True
         with self._lock:
             self.tally += tally
 

@@ -24,7 +24,7 @@ _SMALLEST, _DENSITY, _GROWTH, _DENSEST = 256, 0.06, 5e-5, 0.2
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """One QUBO or a batch, each problem divided by a power of two that makes its largest entry at most 1.
+    r"""One QUBO or a batch, each problem divided by a power of two that makes its largest entry at most 1.
 
     So no energy overflows in float32, and the numbers keep all the digits that it has. Final energies are
     computed from what was given, in float64.
@@ -33,14 +33,16 @@ class Layout:
         linear: ``(B, width)`` float32, B = 1 for a single problem, padded with zeros.
         rows: of the M matrices, M = B, or 1 if all problems share it; symmetric, zero diagonal.
         unit: ``(B,)`` float64: what an energy of 1 here is in the Qubo.
-        scale: ``(B,)`` float64: the median norm of the rows that are not zero, in ``unit``; 1 where all are.
+        scales: ``(B, 3)`` float64, of the rows that are not zero: the median of their norms and the lowest tenth, in
+            ``unit``, and the median of :math:`|2 l_i + \sum_j Q_{ij}| / \sqrt{\sum_j Q_{ij}^2}`: as spins see it, how
+            strong fields are next to couplings. 1, 1, 0 where all rows are zero.
         exact: float64, as given: the linear parts ``(B, n)``, and the rows.
     """
 
     linear: Array
     rows: Any
     unit: Array
-    scale: Array
+    scales: Array
     exact: tuple[Array, Any]
 
 
@@ -55,16 +57,16 @@ class Dense(Layout):
     @classmethod
     def of(cls, qubo: Qubo) -> Dense:
         """The layout of ``qubo``, on the CPU."""
-        return cls._of(*_measured(qubo)[:3])
+        return cls._of(*_parts(qubo))
 
     @classmethod
-    def _of(cls, linear: Array, quadratic: Array, unit: Array) -> Dense:
+    def _of(cls, linear: Array, quadratic: Array) -> Dense:
         from qanneal_opt.samplers.kernels_layout import lay_out
 
-        to_linear, scale = _room(linear)
+        to_linear, unit, scales = _room(linear)
         rows = aligned((*quadratic.shape[:2], to_linear.shape[1]))
-        lay_out(linear, quadratic, unit, to_linear, rows, scale)
-        return cls(to_linear, rows, unit, scale, (linear, quadratic))
+        lay_out(linear, quadratic, to_linear, rows, unit, scales)
+        return cls(to_linear, rows, unit, scales, (linear, quadratic))
 
 
 class Sparse(Layout):
@@ -75,39 +77,38 @@ class Sparse(Layout):
     """
 
     @classmethod
-    def _of(cls, linear: Array, quadratic: Array, unit: Array, count: int) -> Sparse:
+    def _of(cls, linear: Array, quadratic: Array, count: int) -> Sparse:
         from qanneal_opt.samplers.kernels_layout import lay_out_sparse
 
         starts, places = np.empty((len(quadratic), quadratic.shape[1] + 1), np.int64), np.empty(count, np.int32)
         values, exact = np.empty(count, np.float32), np.empty(count)
-        to_linear, scale = _room(linear)
-        lay_out_sparse(linear, quadratic, unit, to_linear, starts, places, values, exact, scale)
-        return cls(to_linear, (starts, places, values), unit, scale, (linear, (starts, places, exact)))
+        to_linear, unit, scales = _room(linear)
+        lay_out_sparse(linear, quadratic, to_linear, starts, places, values, exact, unit, scales)
+        return cls(to_linear, (starts, places, values), unit, scales, (linear, (starts, places, exact)))
 
 
 def laid_out(qubo: Qubo) -> Layout:
     """The layout in which flips are cheaper."""
-    linear, quadratic, unit, count = _measured(qubo)
-    if qubo.n < _SMALLEST or count > min(_DENSITY + _GROWTH * qubo.n, _DENSEST) * quadratic.size:
-        return Dense._of(linear, quadratic, unit)
-    return Sparse._of(linear, quadratic, unit, count)
+    linear, quadratic = _parts(qubo)
+    if qubo.n >= _SMALLEST:
+        count = int(np.count_nonzero(quadratic))
+        if count <= min(_DENSITY + _GROWTH * qubo.n, _DENSEST) * quadratic.size:
+            return Sparse._of(linear, quadratic, count)
+    return Dense._of(linear, quadratic)
 
 
-def _measured(qubo: Qubo) -> tuple[Array, Array, Array, int]:
-    """The parts (B, n) and (M, n, n) of ``qubo``, units (B,), and how many entries are not zero."""
-    from qanneal_opt.samplers.kernels_layout import measure
-
+def _parts(qubo: Qubo) -> tuple[Array, Array]:
+    """Linear parts (B, n) and matrices (M, n, n), on the CPU."""
     linear, quadratic = qubo.linear.cpu().numpy(), qubo.quadratic.cpu().numpy()
-    linear = np.ascontiguousarray(linear if linear.ndim == 2 else linear[None])
-    quadratic = np.ascontiguousarray(quadratic if quadratic.ndim == 3 else quadratic[None])
-    unit = np.empty(len(linear))
-    return linear, quadratic, unit, measure(linear, quadratic, unit)
+    linear = linear if linear.ndim == 2 else linear[None]
+    quadratic = quadratic if quadratic.ndim == 3 else quadratic[None]
+    return np.ascontiguousarray(linear), np.ascontiguousarray(quadratic)
 
 
-def _room(linear: Array) -> tuple[Array, Array]:
-    """Room for linear parts (B, width) and scales (B,)."""
+def _room(linear: Array) -> tuple[Array, Array, Array]:
+    """Room for linear parts (B, width), units (B,) and scales (B, 3)."""
     problems, n = linear.shape
-    return aligned((problems, -(-n // LANES) * LANES)), np.empty(problems)
+    return aligned((problems, -(-n // LANES) * LANES)), np.empty(problems), np.empty((problems, 3))
 
 
 def aligned(shape: tuple[int, ...]) -> Array:
