@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from qanneal_opt.samplers.layout import Dense, aligned
+from qanneal_opt.samplers.layout import Layout, aligned
 
-__all__ = ["Chains"]
+__all__ = ["Chains", "energies_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -24,7 +24,7 @@ class Chains:
     """Chain c is read c // B of problem c % B; its random numbers depend on that and on its problem's key.
 
     Args:
-        dense: B problems.
+        layout: B problems; those with swaps or words, dense ones.
         temperatures: ``(B, S)`` float32, one a sweep.
         keys: ``(B,)`` uint64.
         given: the first so many reads start from their rows of ``states``.
@@ -36,7 +36,7 @@ class Chains:
 
     def __init__(
         self,
-        dense: Dense,
+        layout: Layout,
         temperatures: Array,
         keys: Array,
         given: int,
@@ -46,17 +46,18 @@ class Chains:
         word: int,
         draws: bool,
     ) -> None:
-        self.dense, self.temperatures, self.keys = dense, temperatures, keys
+        self.layout, self.temperatures, self.keys = layout, temperatures, keys
         self.given, self.states, self.draws = given, states, draws
         self._kernel = _kernel(ones, word)
-        self._done = np.zeros(states.shape[0] * states.shape[1], bool)  # by chain
+        self.energies = np.full(states.shape[:2], np.inf)
+        """Of the states, without offset; infinite where a chain did not come to its end."""
         self.tally = np.zeros(temperatures.shape[1] + 1, np.int64)
         self.cut = False  # whether the time limit left chains out, or short
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
-    def run(self, threads: int, time_limit: float | None) -> Array:
-        """Run all chains; give which of them came to an end within the time limit, ``(B, R)``."""
+    def run(self, threads: int, time_limit: float | None) -> None:
+        """Run all chains, or those that begin within the time limit."""
         until = None if time_limit is None else time.monotonic() + time_limit
         problems, reads, n = self.states.shape
         count, work = problems * reads, problems * reads * self.temperatures.shape[1] * n
@@ -65,7 +66,7 @@ class Chains:
         pieces = iter([(low, min(low + size, count)) for low in range(0, count, size)])
         if threads == 1:
             self._work(pieces, until)
-            return self._done.reshape(reads, problems).T
+            return
         errors: list[BaseException] = []
 
         def work_or_tell() -> None:
@@ -85,11 +86,12 @@ class Chains:
             self._stop.set()
         if errors:
             raise errors[0]
-        return self._done.reshape(reads, problems).T
 
     def _work(self, pieces: Iterator[tuple[int, int]], until: float | None) -> None:
+        from qanneal_opt.samplers.kernels_energies import energies
+
         problems = len(self.states)
-        scratch = aligned((4 * self.dense.linear.shape[1],))
+        scratch = aligned((4 * self.layout.linear.shape[1],))
         tally, place, barker = np.zeros_like(self.tally), np.empty(2, np.int64), np.float32(self.draws)
         nothing, uncounted = np.empty((1, 0), np.float32), np.empty(1, np.int64)
         while True:
@@ -104,15 +106,25 @@ class Chains:
                     self.cut = True
                     break
                 self.cut |= late
-                end = int(place[0]) + 1 if late else high
+                first = int(place[0])
+                end = first + 1 if late else high
                 temperatures, flips = (nothing, uncounted) if late else (self.temperatures, tally)
                 self._kernel(
-                    self.dense.linear, self.dense.rows, temperatures, self.keys, self.given, self.states,
+                    self.layout.linear, self.layout.rows, temperatures, self.keys, self.given, self.states,
                     flips, scratch, place, end, barker, not self.draws, _WORK,
                 )  # fmt: skip
-            self._done[low : place[0]] = True
+                energies(*self.layout.exact, self.states, first, place[0], self.energies)
         with self._lock:
             self.tally += tally
+
+
+def energies_of(layout: Layout, states: Array) -> Array:
+    """Energies (B, C), without offset, of states (B, C, n)."""
+    from qanneal_opt.samplers.kernels_energies import energies
+
+    out = np.empty(states.shape[:2])
+    energies(*layout.exact, states, 0, out.size, out)
+    return out
 
 
 def _kernel(ones: int | None, word: int) -> Any:

@@ -2,7 +2,7 @@
 
     f_i = l_i + sum_j Q_ij b_j,    d_i = s_i f_i the price of flipping bit i,    s_i = 1 - 2 b_i
 
-A flip of bit i adds s_i Q_i to all fields: one contiguous row.
+A flip of bit i adds s_i Q_i to the fields: one contiguous row, or the few entries of a sparse one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanneal_opt.rng import GOLDEN, bits
-from qanneal_opt.samplers.lanes import below, lowest, noise, scale, shift
+from qanneal_opt.samplers.kernels_rows import add_row, row_length
+from qanneal_opt.samplers.lanes import below, lowest, noise, scale
 from qanneal_opt.samplers.layout import LANES
 from qanneal_opt.simd import ONE, ZERO, Float, Row, at, entry, floats, scalar
 
@@ -26,7 +27,7 @@ TOP = np.uint64(63)
 
 
 @scalar
-def sweep(step: Row, field: Row, cost: Row, limit: Row, rows: Row, width: int) -> Any:
+def sweep(step: Row, field: Row, cost: Row, limit: Row, rows: Any, p: int, width: int) -> Any:
     """Visit all bits in order, flip i where step_i f_i + cost_i < limit_i; give the number of flips."""
     moves = 0
     for o in range(0, width, LANES):
@@ -34,7 +35,7 @@ def sweep(step: Row, field: Row, cost: Row, limit: Row, rows: Row, width: int) -
         mask, moved = below(s, f, c, e), np.int64(0)
         while mask != 0:
             k = lowest(mask)
-            shift(field, s[k], at(rows, (o + k) * width), width)
+            add_row(field, s[k], rows, p, o + k)
             moved |= np.int64(1) << k
             moves += 1
             mask = below(s, f, c, e) & (np.int64(-2) << k)  # those after k, whose fields it has changed
@@ -45,7 +46,7 @@ def sweep(step: Row, field: Row, cost: Row, limit: Row, rows: Row, width: int) -
 
 @entry
 def anneal(
-    linear: Floats, rows: Floats, temperatures: Floats, keys: NDArray[np.uint64], given: int, states: NDArray[np.uint8],
+    linear: Floats, rows: Any, temperatures: Floats, keys: NDArray[np.uint64], given: int, states: NDArray[np.uint8],
     tally: Ints, scratch: Floats, place: Ints, end: int, barker: Float, descend: bool, work: int,
 ) -> None:  # fmt: skip
     """Run chains ``place[0]`` to ``end`` until all are done or about ``work`` numbers were touched.
@@ -62,7 +63,6 @@ def anneal(
     chain, t = place[0], place[1]
     while chain < end:
         p, r = chain % count, chain // count
-        row = at(floats(rows.ctypes.data), (p if rows.shape[0] > 1 else 0) * n * width)
         key = bits(keys[p] + np.uint64(r + 1) * GOLDEN)
         flips = 0
         if t < 0:
@@ -71,13 +71,13 @@ def anneal(
             for i in range(n):
                 if states[p, r, i] != 0 if r < given else bits(key + np.uint64(i + 1) * GOLDEN) >> TOP != 0:
                     step[i] = -ONE
-                    shift(field, ONE, at(row, i * width), width)
+                    add_row(field, ONE, rows, p, i)
                     flips += 1
         elif t < sweeps:
             temperature = temperatures[p if temperatures.shape[0] > 1 else 0, t]
             counter = key + np.uint64(n + 1 + t * (width >> 1)) * GOLDEN
             noise(limit, width, counter, temperature, barker)
-            flips = sweep(step, field, cost, limit, row, width)
+            flips = sweep(step, field, cost, limit, rows, p, width)
             tally[t] += flips
         else:
             if descend:
@@ -85,9 +85,9 @@ def anneal(
                     field[i], limit[i] = linear[p, i], ROUNDING
                 for i in range(n):
                     if step[i] < ZERO:
-                        shift(field, ONE, at(row, i * width), width)
+                        add_row(field, ONE, rows, p, i)
                 for _ in range(n + 100):  # rounding might turn in circles
-                    down = sweep(step, field, cost, limit, row, width)
+                    down = sweep(step, field, cost, limit, rows, p, width)
                     flips += down
                     if down == 0:
                         break
@@ -97,7 +97,7 @@ def anneal(
             chain += 1
             t = -2
         t += 1
-        work -= (flips + 1) * width
+        work -= flips * row_length(rows) + width
         if work < 0:
             break
     place[0], place[1] = chain, t
