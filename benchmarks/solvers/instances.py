@@ -33,6 +33,11 @@ class Instance:
         """What solvers built on dimod take; making it is no part of any solver's time."""
         return self.qubo.to_bqm()
 
+    @cached_property
+    def patience(self) -> float:
+        """How much longer than others it is raced: 1, and above half a million couplings in proportion."""
+        return max(1.0, int(torch.count_nonzero(self.qubo.quadratic)) / 1e6)  # counts each coupling twice
+
 
 def palubeckis(n: int, density: float, seed: int, bound: int = 100) -> Qubo:
     """Maximise x'Cx (Palubeckis 2004): `density` percent of couplings, all entries from -bound to bound.

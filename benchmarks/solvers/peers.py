@@ -28,7 +28,8 @@ from qanneal_opt.samplers.schedules import BetaRange
 Setting = dict[str, Any]
 Outcome = tuple[list[float], float]  # energies of the reads, CPU seconds a read
 
-SWEEPS = (25, 100, 400, 1600)
+SWEEPS = tuple({"num_sweeps": sweeps} for sweeps in (25, 100, 400, 1600))
+RANGES = tuple({**sweeps, "range": name} for sweeps in SWEEPS for name in ("seat", "annealer"))
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,21 @@ def of_dimod(make: Callable[[], Any], instance: Instance, setting: Setting, read
     )
 
 
-def dwave_sa_ours(instance: Instance, setting: Setting, reads: int, seed: int) -> Outcome:
-    """dwave-samplers with one of two ranges of ours: that of the seat "dwave-sa", or that of the annealer."""
-    from dwave.samplers import SimulatedAnnealingSampler
+def in_our_range(
+    make: Callable[[], Any], names: tuple[str, ...], instance: Instance, setting: Setting, reads: int, seed: int
+) -> Outcome:
+    """Another package's annealer in one of two ranges of ours: that of the seat "dwave-sa", or that of the annealer.
 
+    `names` are the keywords that take the inverse temperatures: one for both ends, or one for each.
+    """
     setting = dict(setting)
     if setting.pop("range") == "seat":
         betas = BetaRange()(instance.qubo, None)["beta_range"]
     else:
         ends = Annealer(threads=1).sample_arrays(instance.qubo, num_sweeps=2, seed=0).info["temperatures"]
         betas = tuple(1 / end for end in ends)
-    return of_dimod(SimulatedAnnealingSampler, instance, {**setting, "beta_range": betas}, reads, seed)
+    setting |= dict(zip(names, betas if len(names) > 1 else (betas,)))
+    return of_dimod(make, instance, setting, reads, seed)
 
 
 def bifurcation(instance: Instance, setting: Setting, reads: int, seed: int) -> Outcome:
@@ -144,8 +149,9 @@ def solvers(mqlib_path: str | None) -> tuple[list[Solver], list[str]]:
     if find_spec("openjij"):
         from openjij import SASampler
 
-        ladder = tuple({"num_sweeps": s} for s in SWEEPS)
-        found.append(Solver("openjij", ladder, 5, partial(of_dimod, SASampler)))
+        found.append(Solver("openjij", SWEEPS, 5, partial(of_dimod, SASampler)))
+        tuned = partial(in_our_range, SASampler, ("beta_min", "beta_max"))
+        found.append(Solver("openjij, our range", RANGES, 5, tuned))
     else:
         absent.append("openjij: left out; pip install openjij")
     if find_spec("simulated_bifurcation"):
@@ -155,7 +161,7 @@ def solvers(mqlib_path: str | None) -> tuple[list[Solver], list[str]]:
         absent.append("bifurcation: left out; pip install simulated-bifurcation")
     if mqlib_path and os.access(mqlib_path, os.X_OK):
         folder = tempfile.TemporaryDirectory(prefix="solvers")
-        ladder = tuple({"seconds": s} for s in (0.01, 0.05, 0.2, 1.0, 3.0))
+        ladder = tuple({"seconds": s} for s in (0.01, 0.05, 0.2, 1.0, 3.0, 10.0))
         found.append(Solver("mqlib", ladder, 1, partial(mqlib, mqlib_path, folder)))
     else:
         absent.append("mqlib: left out; --mqlib PATH or MQLIB=PATH names its program, built from MQLib's sources")
@@ -165,10 +171,9 @@ def solvers(mqlib_path: str | None) -> tuple[list[Solver], list[str]]:
 def _always() -> Iterator[Solver]:
     from dwave.samplers import SimulatedAnnealingSampler, TabuSampler
 
-    sweeps = tuple({"num_sweeps": s} for s in SWEEPS)
-    yield Solver("annealer", ({}, *sweeps), 5, annealer)
+    yield Solver("annealer", ({}, *SWEEPS), 5, annealer)
     yield Solver("tabu", tuple({"moves": m} for m in (10, 100, 1000, 5000)), 1, tabu)
-    yield Solver("dwave-sa", ({}, *sweeps), 5, partial(of_dimod, SimulatedAnnealingSampler))
-    ranges = tuple({**s, "range": r} for s in sweeps for r in ("seat", "annealer"))
-    yield Solver("dwave-sa, our range", ranges, 5, dwave_sa_ours)
+    yield Solver("dwave-sa", ({}, *SWEEPS), 5, partial(of_dimod, SimulatedAnnealingSampler))
+    tuned = partial(in_our_range, SimulatedAnnealingSampler, ("beta_range",))
+    yield Solver("dwave-sa, our range", RANGES, 5, tuned)
     yield Solver("dwave-tabu", tuple({"timeout": t} for t in (5, 20, 100, 500)), 1, partial(of_dimod, TabuSampler))

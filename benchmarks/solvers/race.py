@@ -110,8 +110,12 @@ def chosen(tuning: Sequence[Record], solver: Solver, target: float) -> Setting:
 def race(
     instance: Instance, solvers: Sequence[Solver], *, reads: int, cap: float, tuning_reads: int, tuning_cap: float
 ) -> list[Record]:
-    """All records of an instance; those of the reporting seeds name the goals that their settings were chosen for."""
-    entries = [(solver, setting) for solver in solvers for setting in solver.ladder]
+    """All records of an instance; those of the reporting seeds name the goals that their settings were chosen for.
+
+    Caps are multiplied by the instance's patience. A setting whose one read takes more than the cap is left out.
+    """
+    cap, tuning_cap = cap * instance.patience, tuning_cap * instance.patience
+    entries = [(solver, setting) for solver in solvers for setting in solver.ladder if setting.get("seconds", 0) <= cap]
     tuning = list(measure(instance, entries, tuning_reads, TUNING_SEED, tuning_cap))
     published = [] if instance.published is None else [instance.published]
     seen = min([*published, *(min(record["energies"]) for record in tuning)])

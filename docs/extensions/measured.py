@@ -1,8 +1,9 @@
 """The tables of results.md, made from benchmarks/results when the pages are built: no number there is typed.
 
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
-`<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`, and
-`<!-- results:solvers -->` those of `python -m benchmarks.solvers`.
+`<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`,
+`<!-- results:solvers -->` those of `python -m benchmarks.solvers`, and `<!-- results:throughput -->` that of
+`python -m benchmarks.solvers.throughput`.
 """
 
 import ast
@@ -14,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from benchmarks import harness, report
-from benchmarks.solvers import race, table
+from benchmarks.solvers import race, table, throughput
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,11 @@ def solvers() -> str:
     return table.tables(race.read(path)) if path.exists() else NONE
 
 
+def speeds() -> str:
+    """The table of row updates, batches and single calls, if its records are there."""
+    return throughput.table(race.read(throughput.OUTPUT)) if throughput.OUTPUT.exists() else NONE
+
+
 def insert(app: Sphinx, page: str, source: list[str]) -> None:
     """Fill in a page's tables."""
     if "<!-- results:" not in source[0]:
@@ -98,6 +104,7 @@ def insert(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = source[0].replace(f"<!-- results:{name} -->", make(found) if found else NONE)
     source[0] = source[0].replace("<!-- results:tasks -->", tasks())
     source[0] = source[0].replace("<!-- results:solvers -->", solvers())
+    source[0] = source[0].replace("<!-- results:throughput -->", speeds())
 
 
 def fresh(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
