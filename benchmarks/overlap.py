@@ -28,7 +28,12 @@ from qanneal_opt.demo.alternation import network  # noqa: E402
 from qanneal_opt.demo.data import digits  # noqa: E402
 
 WARMUP, CALLS, LATENCY, BATCH, RATE = 300, 40, 20, 128, 5e-3
-WAYS = ("none", "blocking", "asynchronous")
+WAYS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "blocking": {},
+    "asynchronous": {"asynchronous": True},  # judged at the next annealing step
+    "with lag": {"asynchronous": True, "lag": LATENCY + 5},  # judged soon after they came
+}
 
 
 class Far:
@@ -56,7 +61,7 @@ def run(seed: int, way: str, every: int, slow: bool, busy: bool) -> dict[str, An
         model = network([inputs.shape[1], 6, split.classes])
     objective = qa.Objective(model, functional.cross_entropy, (inputs, targets))
     sampler, last = Far(busy), WARMUP + CALLS * every
-    step = qa.QuboStep(sampler, proposals=32, variables=32, asynchronous=way == "asynchronous")
+    step = qa.QuboStep(sampler, proposals=32, variables=32, **WAYS[way])
     optimizer = qa.AnnealingOptimizer(
         [
             {"params": [p for p in model.parameters() if p.ndim > 1], "encoding": qa.Levels.binary()},
@@ -112,7 +117,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             losses = [row["loss"] for row in mine]
             error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else float("nan")
             wins = sum(row["loss"] < base["loss"] for row, base in zip(mine, found["blocking"], strict=True))
-            won = f"{wins} of {len(mine)}" if way == "asynchronous" else ""
+            won = f"{wins} of {len(mine)}" if WAYS[way] else ""
             mean = f"{statistics.mean(losses):.4f} ({error:.4f})"
             lines.append(f"{every:>5}  {way:<13} {speed:>8.0f}  {share:>5.3f}  {mean:<21}  {won}".rstrip())
     return "\n".join(lines)

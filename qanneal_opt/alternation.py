@@ -82,6 +82,9 @@ class Alternation:
         memory["anneal_step"] += 1
         if self.meter is None:
             self.measure(memory)
+        landing = [step for step in self.steps if getattr(step, "pending", 0) and step.arrived(memory["anneal_step"])]  # type: ignore[attr-defined]
+        if landing:
+            self._land(landing, look(), memory)
         now = time.perf_counter()
         if schedule.budget is not None:
             memory["anneal_clock"] += 0.0 if self._ticked is None else now - self._ticked
@@ -118,7 +121,8 @@ class Alternation:
             raise ValueError(f"Invalid {name}: None; anneal() needs an objective and an annealing step")
         if self.meter is None:
             self.measure(memory)
-        step = self.steps[memory["anneal_calls"] % len(self.steps)]
+        step = self.steps[memory["anneal_turn"] % len(self.steps)]
+        memory["anneal_turn"] += 1
         record = self._take(step.name, step, view, memory)
         if view.span is None:
             view.restore(view.best)
@@ -128,12 +132,18 @@ class Alternation:
 
     def finish(self, view: View, memory: dict[str, Any]) -> None:
         """Let steps judge what they have under way, and put back the best state of the present span."""
-        if not math.isnan(memory.get("anneal_reference", math.nan)):
+        self._land([step for step in self.steps if getattr(step, "pending", 0)], view, memory)
+        view.restore(self.best)
+
+    def _land(self, steps: Sequence[Any], view: View, memory: dict[str, Any]) -> None:
+        """Let steps judge what they have under way; outside a span that ends at the best state it saw."""
+        inside = not math.isnan(memory.get("anneal_reference", math.nan))
+        if inside:
             view.best = self.best
-        for step in self.steps:
-            if getattr(step, "pending", 0):
-                self._take(step.name, step.finish, view, memory)  # type: ignore[attr-defined]
-        view.restore(view.best)
+        for step in steps:
+            self._take(step.name, step.finish, view, memory)
+        if not inside:
+            view.restore(view.best)
 
     def _take(self, name: str, step: Callable[..., AnnealRecord], view: View, memory: dict[str, Any]) -> AnnealRecord:
         """Call a step with a generator of its own, and keep its record."""

@@ -33,6 +33,7 @@ def counters() -> dict[str, Any]:
     """Give the first group's entries as they are before the first step."""
     return {
         "anneal_step": 0,  # completed optimizer steps
+        "anneal_turn": 0,  # annealing steps begun: whose turn the next one is
         **{f"anneal_{name}": 0 for name in TOTALS},
         **{f"anneal_{name}": 0.0 for name in RUN},
         "anneal_reference": math.nan,  # the objective when the present span began

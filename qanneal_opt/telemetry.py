@@ -90,13 +90,13 @@ def summarize(
         counters: what joules were measured of.
         watts_per_core: for an estimate of energy.
     """
-    numbers = {name: totals.get(f"anneal_{name}", 0) for name in (*TOTALS, *RUN)}
+    numbers = {name: totals.get(f"anneal_{name}", 0) for name in ("turn", *TOTALS, *RUN)}
     if not numbers["calls"]:
         return "no annealing step yet"
     phases = [numbers[phase] for phase in ("model", "sample", "judge")]
     fell = f" ({numbers['fallbacks']} fell back)" if numbers["fallbacks"] else ""
     rows = [
-        ("annealing steps", f"{numbers['calls']}" + fell),
+        ("annealing steps", f"{numbers['turn']}" + fell),
         ("candidates judged", f"{numbers['candidates']}, {numbers['accepted']} accepted"),
         ("weights moved", f"{numbers['moved']}"),
         ("objective within annealing", f"{-numbers['gain']:+.4g} in all"),

@@ -27,8 +27,9 @@ class Fallback(RuntimeError):
 class Step(Protocol):
     """An annealing step: any object with a name, a call and plain-data state.
 
-    One that leaves work under way also has ``pending``, the number of answers it waits for, and
-    ``finish(view, objective, generator)``, which judges them: as a call, with nothing new begun.
+    One that leaves work under way also has ``pending``, the number of answers it waits for; ``arrived(step)``, whether
+    they are to be judged after so many optimizer steps; and ``finish(view, objective, generator)``, which judges them:
+    as a call, with nothing new begun.
     """
 
     @property

@@ -99,6 +99,26 @@ def test_it_is_a_step_like_others(temperature):
     assert_step(step_of(temperature=temperature))
 
 
+@pytest.mark.parametrize("schedule", [qa.Every(5), qa.Every(5, stop=20)])
+def test_after_a_lag_answers_are_judged_between_annealing_steps(schedule):
+    model, optimizer = trained(step_of(lag=2, temperature=(0.3, 0.1)), 20, schedule=schedule)
+    asked, judged = list(optimizer.records)[:-1:2], list(optimizer.records)[1::2]
+    assert [record.step for record in asked] == [5, 10, 15, 20][: len(asked)]
+    assert [record.step for record in judged] == [7, 12, 17, 20][: len(judged)]  # the last one at the span's end
+    assert all(record.pending == 2 and record.candidates == 0 for record in asked)
+    assert all(record.pending == 0 and record.candidates == 2 for record in judged)
+    assert all(record.sampler_info["age"] == 2 and record.stale == 0 for record in judged[:3])
+    assert exact(optimizer, model[0].weight)
+
+
+def test_steps_take_turns_whatever_is_judged_in_between():
+    _, optimizer = trained([step_of(lag=1), Flips()], 12, schedule=qa.Every(2))
+    asked = [record for record in optimizer.records if record.step % 2 == 0]
+    assert [record.strategy for record in asked] == ["qubo", "flips"] * 3
+    assert [record.step for record in optimizer.records if record.candidates] == [3, 7, 11]
+    assert not any(record.stale for record in optimizer.records)
+
+
 def test_equal_seeds_give_equal_weights_whenever_the_answers_come():
     def dawdles(call, drawn):
         time.sleep(0.01 * (call % 3))
@@ -227,15 +247,15 @@ def test_answers_older_than_max_age_are_dropped():
 
 def test_without_wait_an_answer_is_pending_until_it_comes():
     sampler = Gated(is_open=False)
-    model, optimizer = trained(step_of(sampler, wait=False), 6, schedule=qa.Every(1))
+    model, optimizer = trained(step_of(sampler, wait=False), 6, schedule=qa.Every(2))
     assert all(record.candidates == 0 and record.pending == 2 for record in optimizer.records)
     assert not any(record.fallback for record in optimizer.records) and sampler.calls == 0
     sampler.gate.set()
     optimizer._alternation.steps[0]._flight._call._thread.join()
-    train(model, optimizer, 1)
+    train(model, optimizer, 1)  # no annealing step is due: it is judged as it has come
     landed = optimizer.records[-1]
-    assert landed.candidates == 2 and landed.sampler_info["age"] == 6
-    assert exact(optimizer, model[0].weight)
+    assert landed.step == 7 and landed.candidates == 2 and landed.pending == 0 and landed.sampler_info["age"] == 5
+    assert exact(optimizer, model[0].weight) and optimizer.summary().split()[2] == "3"
 
 
 @pytest.mark.parametrize("wait", [True, False])
@@ -244,7 +264,7 @@ def test_a_sampler_that_hangs_is_given_up_after_the_deadline(wait):
     model, optimizer = trained(step_of(sampler, wait=wait, deadline=0.05), 1, schedule=qa.Every(1))
     time.sleep(0.06)
     train(model, optimizer, 1)
-    assert optimizer.records[-1].fallback == "Sampler 'gated' gave no answer within 0.05 s"
+    assert optimizer.records[1].fallback == "Sampler 'gated' gave no answer within 0.05 s"
     assert optimizer.records[-1].pending == 2  # the next ones
     state = json.loads(optimizer.state_dict()["param_groups"][0]["anneal_strategies"][0]["flight"])
     assert all("error" in answer for answer in state["answers"])
@@ -464,6 +484,9 @@ def test_calls_end_at_their_deadline():
         ({"asynchronous": True, "deadline": 0.0}, "deadline: 0.0"),
         ({"asynchronous": True, "max_age": -1}, "max_age: -1"),
         ({"asynchronous": True, "max_age": 1.5}, "max_age: 1.5"),
+        ({"asynchronous": True, "lag": 0}, "lag: 0"),
+        ({"asynchronous": True, "lag": 3, "wait": False}, "lag: 3"),
+        ({"lag": 3}, "asynchronous: False"),
         ({"wait": False}, "asynchronous: False"),
         ({"max_age": 3}, "asynchronous: False"),
         ({"deadline": 5.0}, "asynchronous: False"),

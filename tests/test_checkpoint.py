@@ -33,6 +33,7 @@ CASES = {
     "window": lambda model, **kw: make(model, qa.Window(2, 0.1), annealing=small_qubo(), **kw),
     "qubo": lambda model, **kw: make(model, annealing=small_qubo(), **kw),
     "asynchronous": lambda model, **kw: make(model, annealing=small_qubo(asynchronous=True), **kw),
+    "asynchronous, lag": lambda model, **kw: make(model, annealing=small_qubo(asynchronous=True, lag=1), **kw),
     "asynchronous mask": lambda model, **kw: make(model, qa.Mask(0.4), annealing=small_qubo(asynchronous=True), **kw),
     "asynchronous window": lambda model, **kw: make(
         model, qa.Window(2, 0.1), annealing=small_qubo(asynchronous=True), **kw

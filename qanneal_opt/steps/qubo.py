@@ -60,12 +60,15 @@ class QuboStep:
             blocks; undone at T = 0 if they raise the objective. Ten times as many come before the first moves
             where codes are handed over: scales that have followed latent weights do not fit them.
         l0: price of a nonzero encoded weight, in units of the objective, in the QUBO and in what is judged.
-        asynchronous: let gradient steps go on while the sampler works. A call then judges the answers to the
-            QUBOs of the call before, at the weights of the moment, and hands over new ones, all blocks built at
-            the same weights; the last answers are judged as the schedule's span ends or at ``restore_best()``.
-            Answers that no longer fit, as another step moved the codes of their weights, are dropped and counted.
-        wait: whether a call waits for an answer that is not there yet; equal seeds then give equal weights, also
-            over a resume. Without it such a call leaves the answer pending, and training is never held up.
+        asynchronous: let gradient steps go on while the sampler works. A call then hands QUBOs over, all blocks
+            built at the same weights, and their answers are judged later at the weights of the moment: by the next
+            call at the latest, as the schedule's span ends, or at ``restore_best()``. Answers that no longer fit,
+            as another step moved the codes of their weights, are dropped and counted.
+        lag: optimizer steps after which answers are judged, if the next call is not earlier: a few more than the
+            sampler takes. None leaves them to the next call.
+        wait: whether answers that are not there by then are waited for; equal seeds then give equal weights, also
+            over a resume. Without it they are judged once they are there, and a call that finds them missing leaves
+            them pending: training is never held up.
         deadline: seconds from handing over after which answers are given up, which is a fallback.
         max_age: the most optimizer steps between building a QUBO and judging its answer; older ones are
             dropped and counted. None for any number.
@@ -90,6 +93,7 @@ class QuboStep:
         refit: int = 10,
         l0: float = 0.0,
         asynchronous: bool = False,
+        lag: int | None = None,
         wait: bool = True,
         deadline: float = 60.0,
         max_age: int | None = None,
@@ -99,6 +103,7 @@ class QuboStep:
             ("variables", variables, 1),
             ("num_reads", num_reads, 1),
             ("refit", refit, 0),
+            ("lag", 1 if lag is None else lag, 1),
             ("max_age", 0 if max_age is None else max_age, 0),
         ):
             if isinstance(count, bool) or not isinstance(count, int) or count < least:
@@ -111,8 +116,10 @@ class QuboStep:
             raise ValueError(f"Invalid l0: {l0}; a finite number of at least 0 is needed")
         if not deadline > 0:
             raise ValueError(f"Invalid deadline: {deadline}; positive seconds are needed")
-        if not asynchronous and (wait, deadline, max_age) != (True, 60.0, None):
-            raise ValueError("Invalid asynchronous: False; with wait, deadline or max_age it has to be True")
+        if not asynchronous and (lag, wait, deadline, max_age) != (None, True, 60.0, None):
+            raise ValueError("Invalid asynchronous: False; with lag, wait, deadline or max_age it has to be True")
+        if lag is not None and not wait:
+            raise ValueError(f"Invalid lag: {lag}; with wait=False answers are judged once they are there")
         self.sampler = samplers.resolve(sampler)
         self.curvature = curvature
         self.subset = subset
@@ -123,6 +130,7 @@ class QuboStep:
         self.refit = refit
         self.l0 = l0
         self.asynchronous = asynchronous
+        self.lag = lag
         self.wait = wait
         self.deadline = deadline
         self.max_age = max_age
@@ -132,7 +140,7 @@ class QuboStep:
     def __call__(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
         """Anneal once: propose, and for each block of candidates build, sample, judge; then refit.
 
-        Asynchronously: judge the answers to the last call's QUBOs, refit, then propose and build the next ones.
+        Asynchronously: judge what the last call asked and refit, if that was not done yet; then propose and build.
         """
         return self._anneal(view, objective, generator)
 
@@ -140,6 +148,14 @@ class QuboStep:
     def pending(self) -> int:
         """QUBOs whose answers are still to be judged."""
         return 0 if self._flight is None else len(self._flight.problems)
+
+    def arrived(self, step: int) -> bool:
+        """Whether what is pending is to be judged after ``step`` optimizer steps, though no call is due."""
+        if self._flight is None:
+            return False
+        if not self.wait:
+            return self._flight.over(self.deadline)
+        return self.lag is not None and step - self._flight.step >= self.lag
 
     def finish(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
         """Judge what is pending, waiting for it, refit, and hand over nothing new."""
@@ -177,12 +193,13 @@ class QuboStep:
         if hot:
             view.consider(loss)
         outcome = Outcome(temperature=0.0 if last else view.temperature(self.cooling))
-        if self.asynchronous:
-            self._land(evaluator, generator, outcome, wait=self.wait or last)
-        else:
+        if not self.asynchronous:
             self._search(evaluator, generator, outcome)
+            judged = True
+        else:
+            judged = self._land(evaluator, generator, outcome, wait=self.wait or last)
         annealed = evaluator.loss
-        after = evaluator.refit(0 if self.pending else self.refit, outcome.temperature)
+        after = evaluator.refit(self.refit if judged else 0, outcome.temperature)
         if hot:
             view.consider(after)
         if self.asynchronous and not self.pending and not last:
@@ -236,11 +253,11 @@ class QuboStep:
             problems, asks = zip(*posed, strict=True)
             self._flight = Flight.launch(problems, view.step, self.sampler.name, asks)
 
-    def _land(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome, wait: bool) -> None:
-        """Judge the answers under way at the weights of the moment, if they are there or ``wait``."""
+    def _land(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome, wait: bool) -> bool:
+        """Judge the answers under way at the weights of the moment, if they are there or ``wait``; tell if so."""
         view, flight = evaluator.view, self._flight
         if flight is None or not (wait or flight.over(self.deadline)):
-            return
+            return False
         with evaluator.clock("sample"):
             answers = flight.answers(self.deadline)
         self._flight = None
@@ -256,6 +273,7 @@ class QuboStep:
             else:
                 settle(evaluator, block, problem, drawn, self.sampler.draws_at_temperature, generator, outcome)
                 outcome.info["age"] = age
+        return True
 
     def _blocks(self, evaluator: Evaluator, generator: torch.Generator) -> Iterator[tuple[Block, float]]:
         """Propose moves, and give them in blocks with the temperature of each."""
