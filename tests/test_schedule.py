@@ -192,7 +192,7 @@ def test_the_summary_is_a_table():
     ):
         add_up(totals, one)
     text = summarize(totals, one)
-    for part in ("2 (1 fell back)", "48, 3 accepted", "-0.5 in all", "qubo, exact", "too hot", "not finite"):
+    for part in ("2 (1 fell back)", "48, 3 accepted", "-0.5 in all", "qubo, exact", "too hot", "not finite", "whole run"):
         assert part in text
     rows = [line.split("  ") for line in text.splitlines()]
-    assert len(rows) == 8 and all(name and not name.startswith(" ") for name, *_ in rows)
+    assert len(rows) == 9 and all(name and not name.startswith(" ") for name, *_ in rows)
