@@ -185,14 +185,15 @@ def test_totals_add_up():
 
 def test_the_summary_is_a_table():
     assert summarize({}, None) == "no annealing step yet"
-    totals = {}
+    totals = {"anneal_turn": 2}
     for one in (
         record(loss_before=2.0, loss_after=1.5),
         AnnealRecord(6, "qubo", sampler="exact", fallback="too hot"),
     ):
         add_up(totals, one)
     text = summarize(totals, one)
-    for part in ("2 (1 fell back)", "48, 3 accepted", "-0.5 in all", "qubo, exact", "too hot", "not finite", "whole run"):
+    told = ("2 (1 fell back)", "48, 3 accepted", "-0.5 in all", "qubo, exact", "too hot", "not finite", "whole run")
+    for part in told:
         assert part in text
     rows = [line.split("  ") for line in text.splitlines()]
     assert len(rows) == 9 and all(name and not name.startswith(" ") for name, *_ in rows)

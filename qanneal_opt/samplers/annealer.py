@@ -94,11 +94,10 @@ class Annealer(DimodDoor):
 
         Returns:
             Samples, best first. ``info`` tells the sweeps, annealings, whether rows were lists of neighbours
-            (``"sparse"``), flips (swaps if a cardinality is held), acceptance (of all proposals), the first and last
-            temperature (of problem 0),
-            whether all was completed, for draws by single flips the ``"temperature_estimate"``
-            (:func:`estimate_temperature`) of at least 100 reads, all problems of a batch together, and
-            ``"seconds"`` by phase, the one part that equal seeds do not repeat.
+            (``"sparse"``), flips (swaps if a cardinality is held), acceptance (of all proposals), the first and
+            last temperature (of problem 0), whether all was completed, for draws without a cardinality the
+            ``"temperature_estimate"`` (:func:`estimate_temperature`) of at least 100 reads, all problems of a
+            batch together, and ``"seconds"`` by phase, the one part that equal seeds do not repeat.
 
         Raises:
             ValueError: a number, or a shape, out of its range.
