@@ -16,6 +16,7 @@ Array = np.ndarray[Any, Any]
 # stronger fields hold them (de Almeida and Thouless, "Stability of the Sherrington-Kirkpatrick solution of a spin glass
 # model", 1978): sweeps above that are wasted. The numbers were measured on problems of all kinds of the race.
 _HOT, _COLD = 0.21, 0.015
+_LEAST = 0.1  # of the median norm: for rows with less nothing is cooled further
 _SPAN = 4.0  # of hot over cold, at least
 _WARM = 0.4  # where draws begin
 
@@ -26,7 +27,7 @@ def minimising(layout: Layout, sweeps: int, *, fields: bool = True) -> Array:
     With ``fields`` they begin the lower, the stronger fields are; with a fixed number of ones these mean little.
     """
     middle, least, field = (layout.scales[:, k, None] for k in range(3))  # (B, 1) each
-    cold = _COLD * least
+    cold = _COLD * np.maximum(least, _LEAST * middle)
     hot = np.maximum(_HOT * middle / (1 + field * fields), _SPAN * cold)
     place = np.arange(sweeps) / max(sweeps - 1, 1)  # (S,)
     return np.asarray(hot * (cold / hot) ** place, np.float32)
