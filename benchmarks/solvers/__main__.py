@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = tuple(instances.INSTANCES)
     parser.add_argument("--instances", nargs="+", choices=known, metavar="NAME", help=", ".join(known))
     parser.add_argument("--quick", action="store_true", help="three instances and few reads: under two minutes")
-    parser.add_argument("--reads", type=int, default=40, help="reads reported (40)")
+    parser.add_argument("--reads", type=int, default=100, help="reads reported (100)")
     parser.add_argument("--cap", type=float, default=3.0, help="CPU seconds of a setting's reads (3; tuning: half)")
     parser.add_argument("--mqlib", default=os.environ.get("MQLIB"), metavar="PATH", help="MQLib's program")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON lines; the picture goes beside them")
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in names:
             instance = instances.instance(name)
             records += race.race(
-                instance, solvers, reads=reads, cap=cap, tuning_reads=min(reads, 10), tuning_cap=cap / 2
+                instance, solvers, reads=reads, cap=cap, tuning_reads=min(reads, 20), tuning_cap=cap / 2
             )
             print(f"{name}: raced, best energy {records[-1]['best']:.17g}", flush=True)
             if output:

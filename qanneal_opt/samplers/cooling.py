@@ -16,6 +16,7 @@ Array = np.ndarray[Any, Any]
 # stronger fields hold them (de Almeida and Thouless, "Stability of the Sherrington-Kirkpatrick solution of a spin glass
 # model", 1978): sweeps above that are wasted. The numbers were measured on problems of all kinds of the race.
 _HOT, _COLD = 0.21, 0.015
+_LEAST = 0.1  # of the median norm: for rows with less nothing is cooled further
 _SPAN = 4.0  # of hot over cold, at least
 # For words of 2 to 8 bits, on random quadratic models of 10 to 128 weights: levels are near each other.
 _WORDS_HOT, _WORDS_COLD = 0.05, 0.0005
@@ -31,7 +32,7 @@ def minimising(layout: Layout, sweeps: int, *, word: int = 1, fields: bool = Tru
     if word > 1:
         hot, cold = _WORDS_HOT * middle, _WORDS_COLD * middle
     else:
-        cold = _COLD * least
+        cold = _COLD * np.maximum(least, _LEAST * middle)
         hot = np.maximum(_HOT * middle / (1 + field * fields), _SPAN * cold)
     place = np.arange(sweeps) / max(sweeps - 1, 1)  # (S,)
     return np.asarray(hot * (cold / hot) ** place, np.float32)
