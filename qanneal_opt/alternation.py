@@ -82,12 +82,12 @@ class Alternation:
         memory["anneal_step"] += 1
         if self.meter is None:
             self.measure(memory)
-        landing = [step for step in self.steps if getattr(step, "pending", 0) and step.arrived(memory["anneal_step"])]  # type: ignore[attr-defined]
-        if landing:
-            self._land(landing, look(), memory)
         now = time.perf_counter()
         if schedule.budget is not None:
             memory["anneal_clock"] += 0.0 if self._ticked is None else now - self._ticked
+        arrived = [step for step in self._pending() if step.arrived(memory["anneal_step"])]
+        if arrived:
+            self._land(arrived, look(), memory)
         if schedule.due(memory["anneal_step"], lambda: float(objective()), memory):
             view, span = look(), schedule.span(memory["anneal_step"])
             if span is not None:
@@ -122,8 +122,8 @@ class Alternation:
         if self.meter is None:
             self.measure(memory)
         step = self.steps[memory["anneal_turn"] % len(self.steps)]
-        memory["anneal_turn"] += 1
         record = self._take(step.name, step, view, memory)
+        memory["anneal_turn"] += 1
         if view.span is None:
             view.restore(view.best)
         else:
@@ -132,8 +132,12 @@ class Alternation:
 
     def finish(self, view: View, memory: dict[str, Any]) -> None:
         """Let steps judge what they have under way, and put back the best state of the present span."""
-        self._land([step for step in self.steps if getattr(step, "pending", 0)], view, memory)
+        self._land(self._pending(), view, memory)
         view.restore(self.best)
+
+    def _pending(self) -> list[Any]:
+        """The steps that have something under way."""
+        return [step for step in self.steps if getattr(step, "pending", 0)]
 
     def _land(self, steps: Sequence[Any], view: View, memory: dict[str, Any]) -> None:
         """Let steps judge what they have under way; outside a span that ends at the best state it saw."""
