@@ -28,10 +28,9 @@ Record = dict[str, Any]
 
 
 def present() -> list[Path]:
-    """The result files of tasks: those of tuning and of the race of solvers hold other records."""
-    return [
-        path for path in sorted(harness.RESULTS.glob("*.jsonl")) if not path.name.startswith(("tuning_", "solvers"))
-    ]
+    """The result files of tasks; tuning, the race of solvers and other measurements leave other records."""
+    paths = (harness.RESULTS / f"{name}.jsonl" for name in harness.task_names())
+    return [path for path in paths if path.exists()]
 
 
 def read(paths: Iterable[Path]) -> list[Record]:
