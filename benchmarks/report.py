@@ -30,7 +30,9 @@ Record = dict[str, Any]
 def present() -> list[Path]:
     """The result files of tasks: those of tuning and of the race of solvers hold other records."""
     return [
-        path for path in sorted(harness.RESULTS.glob("*.jsonl")) if not path.name.startswith(("tuning_", "solvers"))
+        path
+        for path in sorted(harness.RESULTS.glob("*.jsonl"))
+        if not path.name.startswith(("tuning_", "solvers", "overlap"))
     ]
 
 
