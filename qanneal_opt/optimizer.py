@@ -129,7 +129,7 @@ class AnnealingOptimizer(Optimizer):
 
     def summary(self) -> str:
         """Give a short table of what annealing did, what it cost and what it was worth."""
-        return summarize(self._memory, self.records[-1] if self.records else None)
+        return summarize(self._memory, self.records[-1] if self.records else None, self._alternation.ledgers)
 
     def codes(self, p: Tensor) -> tuple[Tensor, Tensor]:
         """Give codes and scale of a discrete parameter: ``p == levels[codes] * scale`` exactly.

@@ -67,8 +67,16 @@ def add_up(totals: dict[str, Any], record: AnnealRecord) -> None:
         totals[key] = totals.get(key, 0) + new[name]
 
 
-def summarize(totals: Mapping[str, Any], last: AnnealRecord | None) -> str:
-    """Give a short table of what annealing did, what it cost and what it was worth."""
+def summarize(
+    totals: Mapping[str, Any], last: AnnealRecord | None, ledgers: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
+    """Give a short table of what annealing did, what it cost and what it was worth.
+
+    Args:
+        totals: running totals of :data:`TOTALS`.
+        last: the last record.
+        ledgers: of machines far away, by the names of samplers.
+    """
     numbers = {name: totals.get(f"anneal_{name}", 0) for name in TOTALS}
     if not numbers["calls"]:
         return "no annealing step yet"
@@ -86,5 +94,18 @@ def summarize(totals: Mapping[str, Any], last: AnnealRecord | None) -> str:
         rows.append(("strategy, sampler", f"{last.strategy}, {last.sampler or 'none'}"))
         if last.fallback:
             rows.append(("last fallback", last.fallback))
+    for name, ledger in (ledgers or {}).items():
+        rows += [(f"ledger of {name}", text) for text in _ledger(ledger)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _ledger(ledger: Mapping[str, Any]) -> list[str]:
+    """Two lines of a ledger: what was asked for, and how it went."""
+    broken = ledger["broken"] / ledger["chains"] if ledger["chains"] else 0.0
+    return [
+        "{calls} calls, {fallbacks} answered locally; {problems} problems, {reads} reads; "
+        "{qpu_access_time:.4g} s of QPU, {charged:.4g} s charged".format(**ledger),
+        f"{broken:.2%} of chains broken; "
+        "{retries} retries, {failovers} failovers, {unanswered} unanswered".format(**ledger),
+    ]

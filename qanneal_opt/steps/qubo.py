@@ -35,12 +35,13 @@ class QuboStep:
     .. math:: \min(1, \exp(-((f(b) - f(b_{now})) - (E(b) - E(b_{now}))) / T))
 
     so that with candidates and surrogate held fixed :math:`\exp(-f/T)` stays invariant. Since both are built
-    anew in each block, the whole is an optimiser. At ``temperature=0.0`` it takes the best of ``num_reads``
+    anew in each block, the whole is an optimiser. A sampler that met another temperature T' than it was asked for has
+    :math:`(E(b) - E(b_{now}))\,T/T'` taken out instead. At ``temperature=0.0`` it takes the best of ``num_reads``
     low-energy samples by the true objective, and only if it is better: the ground-state control.
 
     Args:
-        sampler: anything that :func:`samplers.resolve` understands. One without a temperature is judged by
-            plain Metropolis, and the record's ``sampler_info`` says so.
+        sampler: anything that :func:`samplers.resolve` understands. Where the temperature of its draws is not known,
+            they are judged by plain Metropolis, and the record's ``sampler_info`` says so.
         curvature: ``"ggn"`` or ``"hessian"``.
         subset: where candidates come from: ``"gain"`` (all encoded weights, ranked by predicted gain),
             ``"row"`` (the same within one row of one parameter, drawn at random) or ``"random"``.
@@ -120,7 +121,7 @@ class QuboStep:
             except (Fallback, samplers.SamplerError) as error:
                 trouble = str(error)
                 break
-            chosen = self._judge(evaluator, block, candidates, energies, temperature, generator)
+            chosen = self._judge(evaluator, block, candidates, energies, temperature, info["temperature"], generator)
             judged += len(candidates)
             if chosen is not None and len(candidates[chosen]):  # a read of the present weights is no move
                 taken.append(candidates[chosen])
@@ -150,11 +151,13 @@ class QuboStep:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing has to survive a resume: trust radii are kept with their parameters."""
-        return {}
+        """What the sampler has to keep, the ledger of a machine far away say; trust radii are with their parameters."""
+        state = self.sampler.state_dict()
+        return {"sampler": state} if state else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take back."""
+        """Take it back."""
+        self.sampler.load_state_dict(state.get("sampler", {}))
 
     def _propose(self, view: View, evaluator: Evaluator, temperature: float, generator: torch.Generator) -> Moves:
         grads = evaluator.gradients()
@@ -174,7 +177,11 @@ class QuboStep:
         hot = temperature > 0
         with evaluator.clock("sample"):
             drawn = self.sampler.sample_arrays(
-                qubo, num_reads=self.num_reads, seed=seed, temperature=temperature if hot else None
+                qubo,
+                num_reads=self.num_reads,
+                seed=seed,
+                temperature=temperature if hot else None,
+                initial_states=block.present if self.sampler.starts and not hot else None,
             )
         bits, energies = torch.as_tensor(drawn.bits), torch.as_tensor(drawn.energies)
         if hot:
@@ -186,7 +193,7 @@ class QuboStep:
         energies = energies - qubo.energies(block.present)
         info = {
             **{key: told for key, told in drawn.info.items() if key != "seconds"},  # equal runs, equal records
-            "judged_by": "residual" if hot and self.sampler.draws_at_temperature else "loss",
+            "judged_by": "residual" if hot and drawn.info.get("temperature") else "loss",
         }
         return [block.decode(row) for row in bits], energies.tolist(), info
 
@@ -197,18 +204,20 @@ class QuboStep:
         candidates: list[Moves],
         energies: list[float],
         temperature: float,
+        drawn_at: float | None,
         generator: torch.Generator,
     ) -> int | None:
-        """Make the candidate that is accepted, and tell which."""
+        """Make the candidate that is accepted, and tell which; ``drawn_at``: the temperature that the sampler met."""
         losses = evaluator.losses(candidates)
         if block.window is not None and candidates:
             block.window.adapt(losses[0] - evaluator.loss, energies[0])
         if temperature > 0:
             chosen = judge.metropolis(
                 losses,
-                energies if self.sampler.draws_at_temperature else None,
+                None if drawn_at is None else energies,
                 loss=evaluator.loss,
                 temperature=temperature,
+                drawn_at=drawn_at,
                 uniforms=torch.rand(len(losses), generator=generator, dtype=torch.float64).tolist(),
             )
         else:
