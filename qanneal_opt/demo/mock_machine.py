@@ -34,6 +34,7 @@ class MockMachine(Sampler, Structured):
         topology: ``"pegasus"``, ``"zephyr"`` or ``"chimera"``.
         shape: its size.
         temperature: of the draws, in units of programmed couplings.
+        broken: qubits that do not work.
         seed: of all draws, in turn.
     """
 
@@ -48,6 +49,7 @@ class MockMachine(Sampler, Structured):
         shape: Sequence[int] = (16,),
         *,
         temperature: float = 0.16,
+        broken: Sequence[int] = (),
         seed: int = 0,
     ) -> None:
         from dwave.system.testing import MockDWaveSampler
@@ -56,6 +58,7 @@ class MockMachine(Sampler, Structured):
         self._mock: Any = MockDWaveSampler(
             topology_type=topology,
             topology_shape=list(shape),
+            broken_nodes=list(broken),
             parameter_warnings=False,
             substitute_sampler=self.qubits,
         )

@@ -33,7 +33,9 @@ class QPU(Remote[Machine]):
     where :math:`s_{max}` is as far as the machine's ranges go. :math:`\theta` is learned from call to call, and
     ``info["temperature"]`` is what :func:`estimate_temperature` finds in the reads of this one, by which
     :class:`~qanneal_opt.QuboStep` judges. It is ``None`` where it cannot be told: no read could be lowered or raised
-    by a flip. To minimise, s is :math:`s_{max}`, and reads are improved by steepest descent.
+    by a flip. Bits that are certain at T, and prices that no draw pays, would fill the ranges and are left out
+    (:class:`~qanneal_opt.samplers.reduction.Reduced`). To minimise, s is :math:`s_{max}`, and reads are improved by
+    steepest descent.
 
     Cliques are embedded once for each size and graph and kept on disk; problems of a batch are placed side by side in
     one submission, as many as fit. Solver, region and token come from your own D-Wave configuration.
@@ -45,7 +47,7 @@ class QPU(Remote[Machine]):
         reads: the least reads of a submission; a read costs a hundredth of programming it, and they tell the
             temperature.
         variables: the most variables of a problem; chains grow with them (7 qubits for 64 on an Advantage).
-        chain_limit: share of broken chains beyond which the next chains of that size are made stronger.
+        chain_limit: share of broken chains beyond which the next chains are made stronger.
         reverse: minimise by reverse annealing from the first of ``initial_states``, where the solver can.
         descend: improve minima by steepest descent.
         config: keywords of ``DWaveSampler``: profile, solver, region. No token: that is for the D-Wave

@@ -13,6 +13,7 @@ from qanneal_opt.samplers.base import SamplerError
 from qanneal_opt.samplers.checked import Answer
 from qanneal_opt.samplers.machine import Machine
 from qanneal_opt.samplers.placement import Placement
+from qanneal_opt.samplers.reduction import Reduced
 from qanneal_opt.samplers.request import Request
 from qanneal_opt.samplers.temperature import estimate_temperature
 
@@ -35,6 +36,7 @@ class _Placed:
     """A problem on its qubits: biases as programmed."""
 
     request: Request
+    reduced: Reduced
     placement: Placement
     scale: float
     chain: float
@@ -61,16 +63,20 @@ class Submission:
 
     def __init__(self, seat: QPU, machine: Machine, request: Request, first: int) -> None:
         self.seat, self.machine = seat, machine
-        n = request.qubo.n
-        self.knobs = seat.tuning.of(machine.name, n)
-        places = machine.placements(n, request.problems - first)
-        self.placed = [self._place(request.problem(first + k), place) for k, place in enumerate(places)]
+        self.knobs = seat.tuning.of(machine.name)
+        problems = [request.problem(k) for k in range(first, request.problems)]
+        reduced = [Reduced.of(one.qubo, one.temperature) for one in problems]
+        places = machine.placements(max(len(one.kept) for one in reduced), len(problems))
+        self.placed = [self._place(*each) for each in zip(problems, reduced, places)]
         self.parameters = self._parameters(request)
         self.seconds = machine.seconds(sum(len(place.qubits) for place in places), self.parameters)
 
-    def _place(self, request: Request, placement: Placement) -> _Placed:
-        """Scale a problem to the temperature asked for, or to the end of the ranges."""
-        fields, couplings = spins(request.qubo)
+    def _place(self, request: Request, reduced: Reduced, placement: Placement) -> _Placed:
+        """Scale a problem to the temperature asked for, or to the end of the ranges; chains may be left over."""
+        over = len(placement.lengths) - len(reduced.kept)
+        linear, quadratic = np.pad(reduced.linear, (0, over)), np.pad(reduced.quadratic, (0, over))
+        # of spins 2b - 1: the same energies but for a constant
+        fields, couplings = linear / 2 + quadratic.sum(1) / 4, quadratic / 4
         chain = self.knobs.chain_strength(fields, couplings, request.temperature)
         biases = placement.program(fields, couplings, chain)
         scale = self.machine.largest_scale(placement, *biases)
@@ -78,7 +84,7 @@ class Submission:
             scale = min(scale, self.knobs.temperature / request.temperature)
         if not math.isfinite(scale):  # nothing to program
             scale = 1.0
-        return _Placed(request, placement, scale, chain, biases[0] * scale, biases[1] * scale)
+        return _Placed(request, reduced, placement, scale, chain, biases[0] * scale, biases[1] * scale)
 
     def _parameters(self, request: Request) -> dict[str, Any]:
         """What the submission carries, as far as the solver takes it."""
@@ -154,7 +160,8 @@ class Submission:
 
     def _settled(self, one: _Placed, spins: Array) -> Answer:
         request, knobs, ledger = one.request, self.knobs, self.seat.ledger
-        bits, broken = one.placement.read(spins, np.random.default_rng(request.seeds[0]))
+        drawn, broken = one.placement.read(spins, np.random.default_rng(request.seeds[0]))
+        bits = one.reduced.restored(drawn[:, : len(one.reduced.kept)])
         ledger.reads += len(bits)
         ledger.chains += broken.size
         ledger.broken += int(broken.sum())
@@ -166,6 +173,7 @@ class Submission:
         info: dict[str, Any] = {
             "solver": self.machine.name,
             "reads": len(bits),
+            "variables": len(one.reduced.kept),
             "qubits": len(one.placement.qubits),
             "chain_length": int(one.placement.lengths.max()),
             "chain_strength": one.chain * one.scale,
@@ -187,9 +195,3 @@ class Submission:
 
         minima: Array = greedy().sample_arrays(qubo, num_reads=len(bits), initial_states=bits).bits.numpy()
         return minima
-
-
-def spins(qubo: Qubo) -> tuple[Array, Array]:
-    """Fields ``(n,)`` and couplings ``(n, n)`` of the spins 2b - 1: the same energies but for a constant."""
-    linear, quadratic = qubo.linear.cpu().numpy(), qubo.quadratic.cpu().numpy()
-    return linear / 2 + quadratic.sum(-1) / 4, quadratic / 4

@@ -27,7 +27,8 @@ def _tokens() -> Iterator[str]:
     try:
         from dwave.cloud.config import load_config_from_files
 
-        profiles = load_config_from_files()
+        chosen = os.environ.get("DWAVE_CONFIG_FILE")
+        profiles = load_config_from_files([chosen] if chosen else None)
         for section in [profiles.default_section, *profiles.sections()]:
             found += [value for name, value in profiles.items(section) if "token" in name]
     except Exception:  # not installed, or a file that cannot be read: nothing was read from it either

@@ -25,7 +25,7 @@ _RANGE = 1e-4, 1e4  # of the machine's temperature
 
 @dataclass
 class Knobs:
-    """For problems of one size on one solver.
+    """For one solver.
 
     Attributes:
         temperature: of the machine, in units of programmed couplings.
@@ -70,17 +70,17 @@ class Knobs:
 
 
 class Tuning:
-    """The knobs for each solver and size."""
+    """The knobs for each solver."""
 
     def __init__(self) -> None:
         self._knobs: dict[str, Knobs] = {}
 
-    def of(self, solver: str, n: int) -> Knobs:
-        """Those for ``n`` variables on ``solver``."""
-        return self._knobs.setdefault(f"{solver} {n}", Knobs())
+    def of(self, solver: str) -> Knobs:
+        """Those of ``solver``."""
+        return self._knobs.setdefault(solver, Knobs())
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers by solver and size."""
+        """Plain numbers by solver."""
         return {key: dict(vars(knobs)) for key, knobs in self._knobs.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
