@@ -12,6 +12,7 @@ from dimod.core.sampler import Sampler
 from dimod.core.structured import Structured
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.special import expit
 
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer
@@ -109,7 +110,7 @@ class _Qubits(Sampler):
         held = np.zeros(len(labels))  # strength of the chain at each qubit
         for ends in (rows[chained], columns[chained]):
             np.subtract.at(held, ends, values[chained])
-        leaves = self._random.random(spins.shape) < 1 / (1 + np.exp(2 * held / self.temperature))
+        leaves = self._random.random(spins.shape) < expit(-2 * held / self.temperature)
         spins[leaves & (held > 0)] *= -1
         make: Any = SampleSet.from_samples_bqm  # not annotated
         samples: SampleSet = make((spins, labels), bqm)
@@ -117,15 +118,15 @@ class _Qubits(Sampler):
 
 
 def _chained(count: int, rows: Array, columns: Array, values: Array) -> Array:
-    """Which couplers hold chains together: in each problem the lowest negative value that several of them have."""
+    """Which couplers hold chains together: in each problem those of the negative value that has the largest sum."""
     whole = coo_array((np.ones(len(rows)), (rows, columns)), shape=(count, count))
     problem = connected_components(whole, directed=False)[1][rows]
     chained = np.zeros(len(rows), bool)
     for k in np.unique(problem):
         mine = problem == k
         levels, times = np.unique(values[mine & (values < 0)], return_counts=True)
-        if (times > 1).any():
-            chained |= mine & (values == levels[times > 1][0])
+        if len(levels):
+            chained |= mine & (values == levels[np.argmin(levels * times)])
     return chained
 
 

@@ -15,7 +15,7 @@ from qanneal_opt.samplers.machine import Machine
 from qanneal_opt.samplers.placement import Placement
 from qanneal_opt.samplers.reduction import Reduced
 from qanneal_opt.samplers.request import Request
-from qanneal_opt.samplers.temperature import estimate_temperature
+from qanneal_opt.samplers.temperature import estimate_temperature, expected_excitations
 
 if TYPE_CHECKING:
     from qanneal_opt.samplers.qpu import QPU
@@ -27,6 +27,8 @@ Array = np.ndarray[Any, Any]
 # Programmed values carry errors of about this size, in units of the strongest coupling (D-Wave's "integrated control
 # errors"): smaller ones are lost.
 RESOLUTION = 0.01
+# Excitations that have to be expected for none at all to tell that the machine is colder than thought.
+_EXPECTED = 5.0
 # Microseconds and annealing fraction of a reverse anneal: back to half way, a pause, and forward again.
 _REVERSE = ((0.0, 1.0), (5.0, 0.45), (25.0, 0.45), (30.0, 1.0))
 
@@ -166,7 +168,8 @@ class Submission:
         ledger.chains += broken.size
         ledger.broken += int(broken.sum())
         met = estimate_temperature(request.qubo, bits)
-        knobs.learn(one.scale, met)
+        if request.temperature is not None and _tells(request, bits, met):
+            knobs.learn(one.scale, met)
         share = float(broken.mean())
         if share > self.seat.chain_limit:
             knobs.strengthen()
@@ -191,7 +194,15 @@ class Submission:
         """Minima by steepest descent from ``bits``."""
         if not self.seat.descend:
             return bits
-        from qanneal_opt.samplers.ocean import greedy
+        from dwave.samplers import SteepestDescentSolver
 
-        minima: Array = greedy().sample_arrays(qubo, num_reads=len(bits), initial_states=bits).bits.numpy()
+        start = (bits.astype(np.int8), list(range(qubo.n)))
+        solver: Any = SteepestDescentSolver  # not annotated
+        minima: Array = solver().sample(qubo.to_bqm(), initial_states=start).record.sample
         return minima
+
+
+def _tells(request: Request, bits: Array, met: float) -> bool:
+    """Whether an estimate says something of the machine; one of 0 only where higher states were to be expected."""
+    assert request.temperature is not None
+    return met > 0 or (met == 0 and expected_excitations(request.qubo, bits, request.temperature) > _EXPECTED)

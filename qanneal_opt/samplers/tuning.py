@@ -54,8 +54,6 @@ class Knobs:
 
     def learn(self, scale: float, met: float) -> None:
         """Take in that a problem programmed at ``scale`` came back at the temperature ``met``, in its own units."""
-        if math.isnan(met):
-            return
         if 0 < met < math.inf:
             weight = _WEIGHT if self.seen else 1.0
             self.temperature *= (met * scale / self.temperature) ** weight
