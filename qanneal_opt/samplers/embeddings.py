@@ -69,6 +69,30 @@ class Embeddings:
         self._known[n] = (found, complete)
         return found[:count]
 
+    def largest(self) -> dict[int, int]:
+        """The largest clique that chains of each length can hold, as long as longer chains hold more."""
+        from minorminer.busclique import find_clique_embedding
+
+        lengths: dict[int, int] = {}  # n -> the longest chain; more than the graph where none is found
+
+        def length(n: int) -> int:
+            if n not in lengths:
+                chains = find_clique_embedding(n, self._graph, use_cache=False, seed=0)
+                lengths[n] = max(map(len, chains.values())) if chains else len(self._graph) + 1
+            return lengths[n]
+
+        largest: dict[int, int] = {}
+        n = _LEAST - 1
+        while length(n + 1) <= len(self._graph):
+            chain, inside, outside = length(n + 1), n + 1, n + 2
+            while length(outside) <= chain:
+                inside, outside = outside, 2 * outside
+            while outside - inside > 1:
+                middle = (inside + outside) // 2
+                inside, outside = (middle, outside) if length(middle) <= chain else (inside, middle)
+            largest[chain] = n = inside
+        return largest
+
     def cached(self) -> dict[int, int]:
         """How many cliques of each size are on disk for this graph."""
         paths = [] if self._folder is None else self._folder.glob("clique-*.json")
