@@ -70,6 +70,12 @@ class Alternation:
         """Whether there is anything to alternate with."""
         return self.objective is not None and bool(self.steps)
 
+    @property
+    def ledgers(self) -> dict[str, dict[str, Any]]:
+        """What machines far away were asked for and cost, by the names of the samplers that keep a ledger."""
+        seats: list[Any] = [getattr(step, "sampler", None) for step in self.steps]
+        return {seat.name: seat.ledger.state_dict() for seat in seats if hasattr(seat, "ledger")}
+
     def after(self, look: Callable[[], View], memory: dict[str, Any]) -> None:
         """Count a completed gradient step, and anneal if that is due; at a span's end put its best state back.
 

@@ -15,6 +15,7 @@ def metropolis(
     loss: float,
     energy: float = 0.0,
     temperature: float,
+    drawn_at: float | None = None,
     uniforms: Sequence[float],
 ) -> int:
     r"""Go through candidates in the order given, and tell where the chain ends.
@@ -27,12 +28,20 @@ def metropolis(
     (Hastings, 1970): it leaves :math:`\exp(-f/T)` invariant, since what the surrogate E already counted when
     it sampled is taken out. Without ``energies`` it is plain Metropolis on f.
 
+    A sampler that met another temperature T' proposes b with probability q(b) in proportion to :math:`\exp(-E(b)/T')`.
+    The rule's ratio :math:`\pi(b) q(b_{now}) / (\pi(b_{now}) q(b))` with :math:`\pi = \exp(-f/T)` is then
+
+    .. math:: \min(1, \exp(-((f(b) - f(b_{now})) / T - (E(b) - E(b_{now})) / T')))
+
+    which leaves the same :math:`\exp(-f/T)` invariant; at T' = T it is the one above.
+
     Args:
         losses: f of each candidate; a loss that is not finite is never taken.
         energies: E of each candidate, or None for a sampler that draws at no temperature.
         loss: f of the present state.
         energy: E of the present state.
         temperature: T > 0, in units of f.
+        drawn_at: T' > 0, where it is another one.
         uniforms: a uniform number in [0, 1) for each candidate.
 
     Returns:
@@ -41,15 +50,18 @@ def metropolis(
     >>> metropolis([2.0, 1.5], [0.0, 0.0], loss=1.0, temperature=1.0, uniforms=[0.1, 0.9])
     1
     """
+    if drawn_at is not None and not drawn_at > 0:
+        raise ValueError(f"Invalid drawn_at: {drawn_at}; a positive number, or None, is needed")
     if not temperature > 0:
         raise ValueError(f"Invalid temperature: {temperature}; a positive number is needed (best() is for 0)")
+    counted = 1.0 if drawn_at is None else temperature / drawn_at
     chosen = STAY
     for place, candidate in enumerate(losses):
         if not math.isfinite(candidate):
             continue
         change = candidate - loss
         if energies is not None:
-            change -= energies[place] - energy
+            change -= counted * (energies[place] - energy)
         if change <= 0 or uniforms[place] < math.exp(-change / temperature):
             chosen, loss = place, candidate
             energy = energies[place] if energies is not None else energy

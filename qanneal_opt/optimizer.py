@@ -151,7 +151,8 @@ class AnnealingOptimizer(Optimizer):
         if meter is not None:
             self._alternation.measure(self._memory)
         counters = meter.names if meter is not None else ""
-        return summarize(self._memory, self.records[-1] if self.records else None, counters, watts_per_core)
+        last = self.records[-1] if self.records else None
+        return summarize(self._memory, last, counters, watts_per_core, self._alternation.ledgers)
 
     def codes(self, p: Tensor) -> tuple[Tensor, Tensor]:
         """Give codes and scale of a discrete parameter: ``p == levels[codes] * scale`` exactly.

@@ -80,7 +80,11 @@ def add_up(totals: dict[str, Any], record: AnnealRecord) -> None:
 
 
 def summarize(
-    totals: Mapping[str, Any], last: AnnealRecord | None, counters: str = "", watts_per_core: float | None = None
+    totals: Mapping[str, Any],
+    last: AnnealRecord | None,
+    counters: str = "",
+    watts_per_core: float | None = None,
+    ledgers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Give a short table of what annealing did, what it cost and what it was worth.
 
@@ -89,6 +93,7 @@ def summarize(
         last: the last record.
         counters: what joules were measured of.
         watts_per_core: for an estimate of energy.
+        ledgers: of machines far away, by the names of samplers.
     """
     numbers = {name: totals.get(f"anneal_{name}", 0) for name in ("turn", *TOTALS, *RUN)}
     if not numbers["calls"]:
@@ -115,5 +120,18 @@ def summarize(
         rows.append(("strategy, sampler", f"{last.strategy}, {last.sampler or 'none'}"))
         if last.fallback:
             rows.append(("last fallback", last.fallback))
+    for name, ledger in (ledgers or {}).items():
+        rows += [(f"ledger of {name}", text) for text in _ledger(ledger)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _ledger(ledger: Mapping[str, Any]) -> list[str]:
+    """Two lines of a ledger: what was asked for, and how it went."""
+    broken = ledger["broken"] / ledger["chains"] if ledger["chains"] else 0.0
+    return [
+        "{calls} calls, {fallbacks} answered locally; {problems} problems, {reads} reads; "
+        "{qpu_access_time:.4g} s of QPU, {charged:.4g} s charged".format(**ledger),
+        f"{broken:.2%} of chains broken; "
+        "{retries} retries, {failovers} failovers, {unanswered} unanswered".format(**ledger),
+    ]

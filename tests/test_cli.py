@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from minorminer.busclique import find_clique_embedding
 
 from qanneal_opt.cli import main
 from qanneal_opt.cli.demo import draw, summarize
+from qanneal_opt.demo.mock_machine import MockMachine
 
 QUICK = ["--steps", "30", "--rounds", "3", "--polish", "5", "--hidden", "4"]
 
@@ -19,6 +21,40 @@ def test_doctor(capsys):
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["packages"]["numba"] and any(row["name"] == "annealer" for row in report["samplers"])
+
+
+def test_doctor_examines_a_machine(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("QANNEAL_OPT_CACHE", str(tmp_path))
+    assert main(["doctor", "--mock"]) == 0
+    text = capsys.readouterr().out
+    assert "pegasus 16, 5640 qubits" in text and "an annealing step of QuboStep(): 33.4 ms of QPU" in text
+    monkeypatch.setenv("DWAVE_API_TOKEN", "a-token-that-is-not-shown")
+    monkeypatch.setattr("dwave.system.DWaveSampler", lambda: MockMachine("zephyr", (4,)))
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)["quantum_annealer"]
+    sizes = {int(length): n for length, n in report["largest_clique_by_chain_length"].items()}
+    lattice = MockMachine("zephyr", (4,)).to_networkx_graph()
+    for length, n in sizes.items():
+        assert max(map(len, find_clique_embedding(n, lattice, use_cache=False, seed=0).values())) == length
+    assert not find_clique_embedding(max(sizes.values()) + 1, lattice, use_cache=False, seed=0)
+    assert report["cached_embeddings"] == {"16": 1, "32": 1}
+
+    def refuse():
+        raise OSError("refused a-token-that-is-not-shown")
+
+    monkeypatch.setattr("dwave.system.DWaveSampler", refuse)
+    for argv in (["doctor"], ["doctor", "--offline"]):
+        assert main(argv) == 0
+        text = capsys.readouterr().out
+        assert ("refused ***" in text) == (len(argv) == 1) and "a-token" not in text
+
+
+@pytest.mark.slow
+def test_the_demo_through_a_mock_machine(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("QANNEAL_OPT_CACHE", str(tmp_path))
+    assert main(["demo", "--sampler", "qpu", "--mock"]) == 0
+    text = capsys.readouterr().out
+    assert "ledger of qpu" in text and "600 calls, 0 answered locally" in text
 
 
 @pytest.mark.parametrize("annealing", ["direct", "qubo", "none"])
@@ -50,6 +86,8 @@ def test_train_on_a_csv_file_and_save(capsys, tmp_path):
         (["train", "--data", "wine", "--steps", "0"], "--steps: 0"),
         (["train", "--data", "wine", "--annealing", "qubo", "--sampler", "none such"], "sampler: 'none such'"),
         (["demo", "--seeds", "0"], "--seeds: 0"),
+        (["demo", "--mock"], "--mock"),
+        (["demo", "--sampler", "none such"], "sampler: 'none such'"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_status_2(capsys, argv, named):

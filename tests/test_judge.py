@@ -26,12 +26,13 @@ def boltzmann(values, T):
     return torch.softmax(-torch.tensor(values, dtype=torch.float64) / T, 0)
 
 
-def acceptance(f, E, a, b, T):
+def acceptance(f, E, a, b, T, drawn_at=None):
     """The probability that a chain at ``a`` takes ``b``: the uniform number at which its answer changes."""
     energies, energy = ([E[b]], E[a]) if E is not None else (None, 0.0)
 
     def taken(u):
-        return metropolis([f[b]], energies, loss=f[a], energy=energy, temperature=T, uniforms=[u]) != STAY
+        ask = {"loss": f[a], "energy": energy, "temperature": T, "drawn_at": drawn_at}
+        return metropolis([f[b]], energies, **ask, uniforms=[u]) != STAY
 
     if taken(1 - 2**-53):
         return 1.0
@@ -42,12 +43,12 @@ def acceptance(f, E, a, b, T):
     return low
 
 
-def transitions(f, E, draw, T):
+def transitions(f, E, draw, T, drawn_at=None):
     """P over all states for one independent proposal drawn from ``draw``, judged with E (or without)."""
     count = len(f)
     P = torch.zeros(count, count, dtype=torch.float64)
     for a, b in itertools.permutations(range(count), 2):
-        P[a, b] = draw[b] * acceptance(f, E, a, b, T)
+        P[a, b] = draw[b] * acceptance(f, E, a, b, T, drawn_at)
     return P + torch.diag(1 - P.sum(1))
 
 
@@ -75,6 +76,17 @@ def test_a_wrong_temperature_of_the_sampler_shows():
     f, E = landscape(4, 0)
     pi = boltzmann(f, 0.7)
     assert float((pi @ transitions(f, E, boltzmann(E, 1.4), 0.7) - pi).abs().sum()) > 0.01
+
+
+@pytest.mark.parametrize("met", [0.35, 0.6, 1.4, 5.0])
+@pytest.mark.parametrize(("n", "seed"), [(4, 0), (5, 2)])
+def test_draws_at_another_temperature_leave_it_too_once_that_is_told(n, seed, met):
+    f, E = landscape(n, seed)
+    pi = boltzmann(f, 0.7)
+    P = transitions(f, E, boltzmann(E, met), 0.7, drawn_at=met)
+    torch.testing.assert_close(pi @ P, pi, rtol=0, atol=1e-10)
+    flow = pi[:, None] * P
+    torch.testing.assert_close(flow, flow.T, rtol=0, atol=1e-10)  # detailed balance
 
 
 def test_several_reads_are_steps_of_one_chain():
@@ -133,5 +145,7 @@ def test_best_is_never_worse():
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
 def test_metropolis_needs_a_temperature(temperature):
+    with pytest.raises(ValueError, match=f"Invalid drawn_at: {temperature}"):
+        metropolis([1.0], [0.0], loss=1.0, temperature=1.0, drawn_at=temperature, uniforms=[0.5])
     with pytest.raises(ValueError, match=f"Invalid temperature: {temperature}"):
         metropolis([1.0], None, loss=1.0, temperature=temperature, uniforms=[0.5])

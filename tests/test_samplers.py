@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import json
-import sys
 import threading
 import types
 
@@ -465,34 +464,3 @@ def test_the_table_tells_what_is_missing_and_no_secret(monkeypatch):
     table = samplers.available()
     assert {row.name: row for row in table}["hybrid"].configured
     assert "not-to-be-shown" not in str(table) + repr(table)
-
-
-def test_remote_samplers_connect_when_first_used(monkeypatch):
-    calls = []
-
-    class Machine(dimod.ExactSolver):
-        def sample(self, bqm, **arguments):
-            answer = super().sample(bqm)
-            answer.info.update(timing={"qpu_access_time": 12.5}, problem_id="p")
-            return answer
-
-    def connect():
-        calls.append("connect")
-        return Machine()
-
-    system = types.ModuleType("dwave.system")
-    system.DWaveSampler = connect
-    system.EmbeddingComposite = lambda machine: machine
-    system.LeapHybridSampler = lambda: raising(None)
-    monkeypatch.setitem(sys.modules, "dwave.system", system)
-    monkeypatch.setattr(registry, "find_spec", lambda name: types)
-    seat = samplers.resolve("qpu")
-    assert not calls
-    assert not seat.draws_at_temperature
-    reads = seat.sample_arrays(problem(3), num_reads=2)
-    seat.sample_arrays(problem(3))
-    assert calls == ["connect"]
-    assert reads.info["timing"] == {"qpu_access_time": 12.5}
-    json.dumps(reads.info)
-    with pytest.raises(SamplerError, match="'hybrid' failed: KeyError"):
-        samplers.resolve("hybrid").sample_arrays(problem(3))

@@ -2,6 +2,8 @@
 
 Prints a table, and writes a picture and a JSON file. Every row is a mean over seeds that chose no setting; CPU
 seconds include annealing, and both sides run compiled code. Compilation (cached afterwards) is not counted.
+
+With --sampler it trains the first of these networks through that sampler instead, and prints the optimizer's summary.
 """
 
 from __future__ import annotations
@@ -28,18 +30,28 @@ ACCURACY = "test accuracy"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.add_argument("--seeds", type=int, default=5, help="seeds of the digits tasks, counted from 0 (5)")
+    parser.add_argument("--seeds", type=int, help="seeds of the digits tasks, counted from 0 (5; 1 with --sampler)")
     parser.add_argument("--instances", type=int, default=20, help="instances of each perceptron task (20)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes, one core each (2)")
+    parser.add_argument("--sampler", help="train through this sampler alone, such as qpu, and print its summary")
+    parser.add_argument("--mock", action="store_true", help="with --sampler qpu: no account, a machine that is made up")
+    parser.add_argument("--qpu-budget", type=float, default=1.0, help="seconds of a real machine (1)")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of demo.png and demo.json (demo)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run every contender on every task, and show what came out."""
+    if options.seeds is None:
+        options.seeds = 1 if options.sampler else 5
+    if options.mock and options.sampler != "qpu":
+        raise UsageError("Invalid --mock: it stands in for the machine of --sampler qpu")
     for name in ("seeds", "instances", "jobs"):
         if getattr(options, name) < 1:
             raise UsageError(f"Invalid --{name}: {getattr(options, name)}; a positive number is needed")
     need("sklearn")
+    if options.sampler:
+        _through(options)
+        return
     need("matplotlib")
     from qanneal_opt.demo.contenders import TASKS, warm_up
 
@@ -62,6 +74,24 @@ def run(options: argparse.Namespace) -> None:
     else:
         print(_text(summary))
         print(f"\n{report['wall_s']:.0f} s; picture and numbers in {options.out}/demo.png and {options.out}/demo.json")
+
+
+def _through(options: argparse.Namespace) -> None:
+    """Train through one sampler, a seed after the other, and show what came out and what it cost."""
+    from qanneal_opt.demo.through import seat, train
+
+    sampler = seat(options.sampler, mock=options.mock, qpu_budget=options.qpu_budget)
+    seeds = progress(range(options.seeds), options.sampler, total=options.seeds, quiet=options.json)
+    rows = [train(sampler, seed) for seed in seeds]
+    if options.json:
+        print(json.dumps({"rows": rows}))
+        return
+    header = [TITLES["digits_binary"], "loss", ACCURACY, "CPU s"]
+    lines = [
+        [f"seed {row['seed']}", f"{row['loss']:.3f}", f"{100 * row['metric']:.1f}%", f"{row['cpu_s']:.2f}"]
+        for row in rows
+    ]
+    print(f"{table(lines, header)}\n\n{rows[-1]['summary']}")
 
 
 def summarize(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:

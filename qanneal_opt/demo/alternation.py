@@ -49,11 +49,13 @@ class Trained:
         loss: mean cross-entropy over the training data, with the plan's smoothing.
         accuracy: on the test data.
         gradients: full-batch forward and backward passes, annealing's own among them.
+        summary: the optimizer's own.
     """
 
     loss: float
     accuracy: float
     gradients: float
+    summary: str
 
 
 def network(sizes: Sequence[int]) -> nn.Sequential:
@@ -106,7 +108,7 @@ def train(split: Split, hidden: Sequence[int], step: Any, plan: Plan, seed: int)
     sizes = sum(p.numel() for p in weights)
     spent = sum(passes(record, step, sizes, split.classes) for record in optimizer.records)
     begun = start.steps * plan.setting.batch / len(inputs) + plan.setting.restarts * REFIT_STEPS
-    return Trained(float(objective()), accuracy, begun + plan.polish + spent)
+    return Trained(float(objective()), accuracy, begun + plan.polish + spent, optimizer.summary())
 
 
 def passes(record: qa.AnnealRecord, step: Any, weights: int, outputs: int) -> float:

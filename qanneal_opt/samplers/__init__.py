@@ -11,16 +11,24 @@ if TYPE_CHECKING:
     from qanneal_opt.samplers.base import SamplerError, Samples, Seat
     from qanneal_opt.samplers.dimod_seat import DimodSeat
     from qanneal_opt.samplers.exact import Exact
-    from qanneal_opt.samplers.ocean import dwave_sa, dwave_tabu, greedy, hybrid, qpu, sqa
+    from qanneal_opt.samplers.hybrid import Hybrid
+    from qanneal_opt.samplers.ledger import Ledger
+    from qanneal_opt.samplers.ocean import dwave_sa, dwave_tabu, greedy, sqa
+    from qanneal_opt.samplers.qpu import QPU
     from qanneal_opt.samplers.registry import available, resolve
+    from qanneal_opt.samplers.remote import RemoteError
     from qanneal_opt.samplers.tabu import Tabu
     from qanneal_opt.samplers.temperature import estimate_temperature
 
 __all__ = [
+    "QPU",
     "Annealer",
     "ArraySeat",
     "DimodSeat",
     "Exact",
+    "Hybrid",
+    "Ledger",
+    "RemoteError",
     "SamplerError",
     "Samples",
     "Seat",
@@ -30,8 +38,6 @@ __all__ = [
     "dwave_tabu",
     "estimate_temperature",
     "greedy",
-    "hybrid",
-    "qpu",
     "resolve",
     "sqa",
 ]
@@ -42,6 +48,10 @@ _HOME = {
     "ArraySeat": "arrays",
     "DimodSeat": "dimod_seat",
     "Exact": "exact",
+    "Hybrid": "hybrid",
+    "Ledger": "ledger",
+    "QPU": "qpu",
+    "RemoteError": "remote",
     "SamplerError": "base",
     "Samples": "base",
     "Seat": "base",
@@ -51,8 +61,6 @@ _HOME = {
     "dwave_tabu": "ocean",
     "estimate_temperature": "temperature",
     "greedy": "ocean",
-    "hybrid": "ocean",
-    "qpu": "ocean",
     "resolve": "registry",
     "sqa": "ocean",
 }

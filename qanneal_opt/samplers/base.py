@@ -27,7 +27,9 @@ class Samples:
         bits: uint8, ``(R, n)`` or ``(B, R, n)``.
         energies: float64, ``(R,)`` or ``(B, R)``, ascending; of ``bits``, computed from the Qubo.
         info: plain data: ``"sampler"``, ``"reads_returned"`` (R: it may be fewer than asked for),
-            ``"temperature"`` (that of the draws, ``None`` for minima), and what the sampler had to tell.
+            ``"temperature"`` (that which the draws met, for a batch a list where its problems met different
+            ones; ``None`` for minima, and where it is not known), and what the sampler had to tell. Of machines
+            far away there are ``"qpu_access_time"`` in seconds and the ``"ledger"``.
     """
 
     bits: Tensor
@@ -42,10 +44,19 @@ class Seat(ABC):
         name: for records.
         draws_at_temperature: whether a temperature is honoured. Where it is not, the sampler minimises in its
             own way whatever temperature is asked for, and ``info["temperature"]`` is ``None``.
+        starts: whether it minimises better when told the present state, as reverse annealing does.
     """
 
     name: str
     draws_at_temperature: bool
+    starts: bool = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has to survive a resume: plain numbers, strings and containers of them; nothing for most samplers."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
 
     @property
     @abstractmethod

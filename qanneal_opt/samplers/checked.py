@@ -50,10 +50,14 @@ class CheckedSeat(Seat):
         told = [info for _, info in answers]
         least = min((len(energies) for _, energies in drawn), default=request.reads)
         info = {"sampler": self.name, "reads_returned": least, "temperature": request.temperature}
+        if request.temperature is None:  # whatever it is told to be, it is not that of draws
+            told = [{key: value for key, value in one.items() if key != "temperature"} for one in told]
         if qubo.batch is None:
             return Samples(*drawn[0], info | told[0])
         if any(told):
             info["problems"] = told
+        if any("temperature" in one for one in told):
+            info["temperature"] = [one.get("temperature", request.temperature) for one in told]
         if not drawn:
             bits = torch.zeros(0, least, qubo.n, dtype=torch.uint8, device=qubo.linear.device)
             return Samples(bits, qubo.energies(bits), info)

@@ -1,4 +1,4 @@
-"""Seats of the samplers of D-Wave's packages, which are imported when a seat is made or first used."""
+"""Seats of the local samplers of D-Wave's packages, which are imported when a seat is made."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Any
 from qanneal_opt.samplers.base import Seat
 from qanneal_opt.samplers.schedules import Annealing, BoundedTabu, NoPlan, PathIntegral
 
-__all__ = ["dwave_sa", "dwave_tabu", "greedy", "hybrid", "qpu", "sqa"]
-
-REMOTE_DEADLINE = 120.0
-"""Seconds for an answer from D-Wave's machines, queue and connection included."""
+__all__ = ["dwave_sa", "dwave_tabu", "greedy", "sqa"]
 
 
 def dwave_sa(*, minimise: int = 400, draw: int = 200, **options: Any) -> Seat:
@@ -42,43 +39,8 @@ def greedy(**options: Any) -> Seat:
     return _local(samplers.SteepestDescentSolver, "greedy", NoPlan(), False, options)
 
 
-def qpu(**options: Any) -> Seat:
-    """A D-Wave quantum annealer by minor embedding; it samples at a temperature of its own."""
-    return _remote(_connect_qpu, "qpu", options)
-
-
-def hybrid(**options: Any) -> Seat:
-    """D-Wave's Leap hybrid solver, which returns one state."""
-    return _remote(_connect_hybrid, "hybrid", options)
-
-
-def _connect_qpu() -> Any:
-    from dwave.system import DWaveSampler, EmbeddingComposite
-
-    return EmbeddingComposite(DWaveSampler())
-
-
-def _connect_hybrid() -> Any:
-    from dwave.system import LeapHybridSampler
-
-    return LeapHybridSampler()
-
-
 def _local(sampler: Callable[[], Any], name: str, plan: Any, draws: bool, options: dict[str, Any]) -> Seat:
     from qanneal_opt.samplers.dimod_seat import DimodSeat
 
     # their reports are timings, which would make records of equal runs differ
     return DimodSeat(sampler(), name=name, plan=plan, draws_at_temperature=draws, options=options, tells=False)
-
-
-def _remote(connect: Any, name: str, options: dict[str, Any]) -> Seat:
-    from qanneal_opt.samplers.dimod_seat import DimodSeat
-
-    return DimodSeat(
-        connect,
-        name=name,
-        plan=NoPlan(),
-        draws_at_temperature=False,
-        options=options,
-        deadline=REMOTE_DEADLINE,
-    )

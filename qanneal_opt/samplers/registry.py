@@ -40,6 +40,18 @@ def _tabu() -> Seat:
     return Tabu()
 
 
+def _qpu() -> Seat:
+    from qanneal_opt.samplers.qpu import QPU
+
+    return QPU()
+
+
+def _hybrid() -> Seat:
+    from qanneal_opt.samplers.hybrid import Hybrid
+
+    return Hybrid()
+
+
 _SA = _Name("simulated annealing of dwave-samplers", ocean.dwave_sa, "dwave.samplers")
 
 _NAMES: dict[str, _Name] = {
@@ -51,8 +63,8 @@ _NAMES: dict[str, _Name] = {
     "neal": _SA,
     "dwave-tabu": _Name("tabu search of dwave-samplers", ocean.dwave_tabu, "dwave.samplers"),
     "sqa": _Name("path-integral (simulated quantum) annealing of dwave-samplers", ocean.sqa, "dwave.samplers"),
-    "qpu": _Name("a D-Wave quantum annealer, embedded anew each call", ocean.qpu, "dwave.system", "ocean"),
-    "hybrid": _Name("D-Wave's Leap hybrid solver", ocean.hybrid, "dwave.system", "ocean"),
+    "qpu": _Name("a D-Wave quantum annealer, on embedded cliques", _qpu, "dwave.system", "ocean"),
+    "hybrid": _Name("D-Wave's Leap hybrid solver", _hybrid, "dwave.system", "ocean"),
 }
 
 

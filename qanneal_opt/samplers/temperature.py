@@ -11,7 +11,7 @@ from torch import Tensor
 from qanneal_opt.floats import as_tensor
 from qanneal_opt.qubo import Qubo
 
-__all__ = ["estimate_temperature"]
+__all__ = ["estimate_temperature", "expected_excitations"]
 
 _STEPS = 100  # Newton needs about 10, halving in its place 60
 
@@ -68,6 +68,11 @@ def estimate_temperature(qubo: Qubo, bits: Any) -> float:
             break
         beta = step
     return scale / beta
+
+
+def expected_excitations(qubo: Qubo, bits: Any, temperature: float) -> float:
+    """How many of ``bits`` would be expected in the dearer of their two states at a temperature, the others given."""
+    return float(torch.sigmoid(-_prices(qubo, bits).abs() / temperature).sum())
 
 
 def _prices(qubo: Qubo, bits: Any) -> Tensor:

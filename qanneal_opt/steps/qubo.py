@@ -40,12 +40,13 @@ class QuboStep:
     .. math:: \min(1, \exp(-((f(b) - f(b_{now})) - (E(b) - E(b_{now}))) / T))
 
     so that with candidates and surrogate held fixed :math:`\exp(-f/T)` stays invariant. Since both are built
-    anew in each block, the whole is an optimiser. At ``temperature=0.0`` it takes the best of ``num_reads``
+    anew in each block, the whole is an optimiser. A sampler that met another temperature T' than it was asked for has
+    :math:`(E(b) - E(b_{now}))\,T/T'` taken out instead. At ``temperature=0.0`` it takes the best of ``num_reads``
     low-energy samples by the true objective, and only if it is better: the ground-state control.
 
     Args:
-        sampler: anything that :func:`samplers.resolve` understands. One without a temperature is judged by
-            plain Metropolis, and the record's ``sampler_info`` says so.
+        sampler: anything that :func:`samplers.resolve` understands. Where the temperature of its draws is not known,
+            they are judged by plain Metropolis, and the record's ``sampler_info`` says so.
         curvature: ``"ggn"`` or ``"hessian"``.
         subset: where candidates come from: ``"gain"`` (all encoded weights, ranked by predicted gain),
             ``"row"`` (the same within one row of one parameter, drawn at random) or ``"random"``.
@@ -162,10 +163,12 @@ class QuboStep:
         return self._anneal(view, objective, generator, last=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the answers that are still to be judged, and wait for them: nothing is asked twice."""
-        if not self.asynchronous:
-            return {}
-        return {"flight": "" if self._flight is None else self._flight.save(self.deadline)}
+        """Give what a sampler far away has to keep, and the answers still to be judged: nothing is asked twice."""
+        state: dict[str, Any] = {}
+        if self.asynchronous:  # waits for the answers, which the sampler may have to keep account of
+            state["flight"] = "" if self._flight is None else self._flight.save(self.deadline)
+        kept = self.sampler.state_dict()
+        return state | {"sampler": kept} if kept else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back; what was under way here is left."""
@@ -173,6 +176,7 @@ class QuboStep:
             self._flight.leave()
         flight = state.get("flight", "")
         self._flight = Flight.load(flight) if flight and self.asynchronous else None
+        self.sampler.load_state_dict(state.get("sampler", {}))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_flight": None, "_loading": self.state_dict()}  # a thread cannot be copied
@@ -233,7 +237,7 @@ class QuboStep:
                 with evaluator.clock("sample"):
                     drawn = ask()
                 outcome.count(drawn)
-                settle(evaluator, block, problem, drawn, self.sampler.draws_at_temperature, generator, outcome)
+                settle(evaluator, block, problem, drawn, generator, outcome)
         except (Fallback, samplers.SamplerError) as error:
             outcome.trouble = str(error)
 
@@ -271,7 +275,7 @@ class QuboStep:
             if block is None:
                 outcome.stale += 1
             else:
-                settle(evaluator, block, problem, drawn, self.sampler.draws_at_temperature, generator, outcome)
+                settle(evaluator, block, problem, drawn, generator, outcome)
                 outcome.info["age"] = age
         return True
 
@@ -299,7 +303,15 @@ class QuboStep:
         qubo = evaluator.qubo(block.moves, block.affine, self.curvature)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         heat = temperature if temperature > 0 else None
-        ask = partial(self.sampler.sample_arrays, qubo, num_reads=self.num_reads, seed=seed, temperature=heat)
+        present = block.present if self.sampler.starts and heat is None else None
+        ask = partial(
+            self.sampler.sample_arrays,
+            qubo,
+            num_reads=self.num_reads,
+            seed=seed,
+            temperature=heat,
+            initial_states=present,
+        )
         return Problem.of(block, qubo, temperature, evaluator.view), ask
 
 

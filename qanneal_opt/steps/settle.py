@@ -39,7 +39,6 @@ def settle(
     block: Block,
     problem: Problem,
     drawn: Samples,
-    draws: bool,
     generator: torch.Generator,
     outcome: Outcome,
 ) -> None:
@@ -49,12 +48,12 @@ def settle(
         evaluator: of the judged objective.
         block: the weights that bits move, around the present ones.
         problem: the QUBO that was sampled.
-        drawn: bits and energies.
-        draws: whether they are draws at the problem's temperature.
+        drawn: bits and energies; ``info["temperature"]`` is the one that the draws met, None if it is not known.
         generator: of the order of reads and of acceptance.
         outcome: what is added to.
     """
     hot = problem.temperature > 0
+    met = drawn.info.get("temperature") if hot else None
     bits, energies = torch.as_tensor(drawn.bits), torch.as_tensor(drawn.energies)
     if hot:
         order = torch.randperm(len(bits), generator=generator)
@@ -69,9 +68,10 @@ def settle(
     if hot:
         chosen = judge.metropolis(
             losses,
-            above if draws else None,
+            None if met is None else above,
             loss=evaluator.loss,
             temperature=problem.temperature,
+            drawn_at=met,
             uniforms=torch.rand(len(losses), generator=generator, dtype=torch.float64).tolist(),
         )
     else:
@@ -86,4 +86,4 @@ def settle(
     outcome.judged += len(candidates)
     outcome.variables += len(block.present)
     outcome.temperature = problem.temperature
-    outcome.info = {**lasting(drawn.info), "judged_by": "residual" if hot and draws else "loss"}
+    outcome.info = {**lasting(drawn.info), "judged_by": "loss" if met is None else "residual"}
