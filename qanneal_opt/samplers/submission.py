@@ -66,7 +66,10 @@ class Submission:
             wanted |= {"anneal_schedule": [list(point) for point in _REVERSE], "initial_state": state}
             wanted["reinitialize_state"] = True
         taken = {name: value for name, value in wanted.items() if name in self.machine.parameters}
-        return {"num_reads": wanted["num_reads"]} | taken | self.seat.extra
+        extra = dict(self.seat.extra)
+        if "anneal_schedule" in taken:  # which says how long itself
+            extra.pop("annealing_time", None)
+        return {"num_reads": wanted["num_reads"]} | taken | extra
 
     def submit(self) -> Any:
         """Send it and wait for the answer."""
