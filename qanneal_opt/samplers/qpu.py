@@ -163,11 +163,11 @@ def maker(sampler: Any, default: Callable[[], Any]) -> Callable[[], Any]:
     """A function that gives the sampler: ``sampler`` itself if it is one, what it makes, or else the default."""
     if sampler is None:
         return default
-    if hasattr(sampler, "sample"):
-        return lambda: sampler
     if callable(sampler):
         make: Callable[[], Any] = sampler
         return make
+    if hasattr(sampler, "sample"):
+        return lambda: sampler
     raise TypeError(f"Invalid machine: {sampler!r}; must be a sampler or a function that makes one")
 
 
