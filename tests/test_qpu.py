@@ -15,7 +15,11 @@ import pytest
 import torch
 from dwave.system.testing import MockDWaveSampler
 
+import qanneal_opt as qa
 from qanneal_opt import samplers
+from qanneal_opt.demo import alternation
+from qanneal_opt.demo.contenders import QUBO, QUBO_HEAT
+from qanneal_opt.demo.data import digits
 from qanneal_opt.demo.mock_machine import MockMachine
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import QPU, Hybrid, estimate_temperature
@@ -307,7 +311,8 @@ def test_a_batch_sits_side_by_side_in_as_few_submissions_as_fit(tmp_path):
 def test_reverse_annealing_starts_at_the_present_weights(tmp_path):
     machine = Faulty()
     qubo, start = problem(8), torch.tensor([1, 0, 1, 1, 0, 0, 1, 0])
-    sampler = seat(machine, tmp_path)
+    annealing = {"annealing_time": 50.0}
+    sampler = seat(machine, tmp_path, parameters=annealing)
     reads = sampler.sample_arrays(qubo, num_reads=4, initial_states=start)
     _, parameters = machine.submitted[0]
     (place,) = sampler.machine.placements(8, 1)
@@ -315,7 +320,9 @@ def test_reverse_annealing_starts_at_the_present_weights(tmp_path):
     assert parameters["anneal_schedule"][0][1] == parameters["anneal_schedule"][-1][1] == 1.0
     assert reads.info["reverse"] and reads.energies[0] <= qubo.energies(start)
     sampler.sample_arrays(qubo, num_reads=4, initial_states=start, temperature=1.0)  # draws do not depend on it
-    seat(machine, tmp_path, reverse=False).sample_arrays(qubo, initial_states=start)
+    assert "annealing_time" not in parameters
+    seat(machine, tmp_path, reverse=False, parameters=annealing).sample_arrays(qubo, initial_states=start)
+    assert machine.submitted[-1][1]["annealing_time"] == 50.0
     machine.parameters.pop("anneal_schedule")  # a solver without
     seat(machine, tmp_path).sample_arrays(qubo, initial_states=start)
     assert not any("initial_state" in parameters for _, parameters in machine.submitted[1:])
@@ -352,6 +359,18 @@ def test_little_time_is_spent_outside_of_the_sampler(tmp_path):
         sampler.sample_arrays(problem(64, seed=k, field=4.0), seed=k, temperature=4.0)
         outside.append(time.perf_counter() - begun - spent[-1])
     assert min(outside[1:]) < 0.010
+
+
+@pytest.mark.slow
+def test_wrong_temperatures_do_not_cost_training(tmp_path):
+    """Binary digits networks through a machine half and twice as hot as is thought, five seeds."""
+    losses = {heat: [] for heat in (0.16, 0.08, 0.32)}
+    for seed, heat in itertools.product(range(5), losses):
+        sampler = QPU(MockMachine("pegasus", (6,), temperature=heat, seed=seed), cache=tmp_path)
+        step = qa.QuboStep(sampler, temperature=QUBO_HEAT)
+        losses[heat].append(alternation.train(digits(seed), (6,), step, QUBO, seed).loss)
+    right = np.mean(losses.pop(0.16))
+    assert all(np.mean(wrong) <= 1.1 * right for wrong in losses.values())
 
 
 # --- the seat itself --------------------------------------------------------------------------------------------------
@@ -391,7 +410,7 @@ def test_it_is_copied_and_pickled_without_its_connection(tmp_path):
     twin.sample_arrays(problem(4))
     assert (sampler.ledger.calls, twin.ledger.calls) == (1, 2)
     plain = QPU(qpu_budget=1.0)
-    assert pickle.loads(pickle.dumps(plain)).budget == 1.0
+    assert pickle.loads(pickle.dumps(plain)).attempts.budget == 1.0
 
 
 def test_an_estimate_is_the_solvers_own_where_it_has_one():

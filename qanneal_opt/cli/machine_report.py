@@ -74,8 +74,8 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"largest cliques (chain length): {largest}",
         f"cached embeddings: {cached or 'none'} in {report['cache'] or 'memory'}",
         *(
-            f"a block of {cost['variables']} variables, {report['reads']} reads: {1e3 * cost['seconds']:.1f} ms of QPU, "
-            f"{cost['qubits']} qubits, chains of up to {cost['chain_length']}"
+            f"a block of {cost['variables']} variables: {1e3 * cost['seconds']:.1f} ms of QPU for {report['reads']} "
+            f"reads, {cost['qubits']} qubits, chains of up to {cost['chain_length']}"
             for cost in report["block_cost"]
         ),
         f"an annealing step of QuboStep(): {1e3 * report['step_cost']:.1f} ms of QPU, for blocks of "

@@ -97,7 +97,8 @@ class Embeddings:
         """How many cliques of each size are on disk for this graph."""
         paths = [] if self._folder is None else self._folder.glob("clique-*.json")
         sizes = sorted(int(path.stem.partition("-")[2]) for path in paths if path.stem.partition("-")[2].isdigit())
-        return {n: len(self._read(n)[0]) for n in sizes}
+        counts = {n: len(self._read(n)[0]) for n in sizes}
+        return {n: count for n, count in counts.items() if count}
 
     def forget(self, n: int) -> None:
         """Drop what is known of cliques of ``n``, from the disk as well."""

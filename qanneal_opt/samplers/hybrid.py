@@ -81,15 +81,19 @@ class Hybrid(Remote[Any]):
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The solver's parameters, once it was reached."""
-        return {} if self._machine is None else self._machine.parameters
+        machine = self.attempts.machine
+        return {} if machine is None else machine.parameters
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
+        """Reach the solver of the user's configuration."""
         return self._make()
 
-    def _elsewhere(self, machine: Any) -> Any:
+    def elsewhere(self, machine: Any) -> Any:
+        """Ask for one again: which one, Leap decides."""
         return self._make()
 
-    def _job(self, machine: Any, request: Request, first: int) -> _Submission:
+    def job(self, machine: Any, request: Request, first: int) -> _Submission:
+        """All problems at once."""
         return _Submission(self, machine, request, first)
 
 

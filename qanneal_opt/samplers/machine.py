@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from qanneal_opt.samplers.attempts import Declined
 from qanneal_opt.samplers.base import SamplerError
 from qanneal_opt.samplers.embeddings import Embeddings, graph_key
 from qanneal_opt.samplers.placement import Placement
-from qanneal_opt.samplers.remote import Declined
 
 __all__ = ["Machine"]
 
@@ -33,7 +33,7 @@ class Machine:
     def __init__(self, sampler: Any, folder: Path | None) -> None:
         self.sampler = sampler
         self._folder = folder
-        self._placements: dict[int, list[Placement]] = {}
+        self._placements: dict[int, tuple[int, list[Placement]]] = {}  # n -> how many were asked for, and fit
 
     @cached_property
     def properties(self) -> Mapping[str, Any]:
@@ -73,14 +73,14 @@ class Machine:
         Raises:
             Declined: not even one fits.
         """
-        placed = self._placements.get(n, [])
-        if len(placed) < count:
+        asked, placed = self._placements.get(n, (0, []))
+        if asked < count:
             try:
                 placed = self._placed(n, count)
             except SamplerError:  # the kept ones are not of this graph
                 self.embeddings.forget(n)
                 placed = self._placed(n, count)
-            self._placements[n] = placed
+            self._placements[n] = (count, placed)
         if not placed:
             raise Declined(f"no clique of {n} variables fits {self.name} ({self.topology})")
         return placed[:count]

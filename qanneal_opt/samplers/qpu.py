@@ -119,14 +119,15 @@ class QPU(Remote[Machine]):
     @property
     def machine(self) -> Machine:
         """The machine, reached now if it was not yet; errors are the machine's own."""
-        if self._machine is None:
-            self._machine = self._connect()
-        return self._machine
+        if self.attempts.machine is None:
+            self.attempts.machine = self.connect()
+        return self.attempts.machine
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The solver's parameters, once the machine was reached."""
-        return {} if self._machine is None else self._machine.sampler.parameters
+        machine = self.attempts.machine
+        return {} if machine is None else machine.sampler.parameters
 
     def state_dict(self) -> dict[str, Any]:
         """The ledger, and what was learned of each solver."""
@@ -137,10 +138,12 @@ class QPU(Remote[Machine]):
         super().load_state_dict(state)
         self.tuning.load_state_dict(state.get("tuning", {}))
 
-    def _connect(self) -> Machine:
+    def connect(self) -> Machine:
+        """Reach the solver of the user's configuration."""
         return Machine(self._make(), self.cache)
 
-    def _elsewhere(self, machine: Machine) -> Machine:
+    def elsewhere(self, machine: Machine) -> Machine:
+        """Reach the next one of that configuration."""
         return machine.other(self._make)
 
     def _answers(self, request: Request) -> list[Answer]:
@@ -151,7 +154,8 @@ class QPU(Remote[Machine]):
             )
         return super()._answers(request)
 
-    def _job(self, machine: Machine, request: Request, first: int) -> Submission:
+    def job(self, machine: Machine, request: Request, first: int) -> Submission:
+        """As many problems side by side as fit."""
         return Submission(self, machine, request, first)
 
 
@@ -159,11 +163,11 @@ def maker(sampler: Any, default: Callable[[], Any]) -> Callable[[], Any]:
     """A function that gives the sampler: ``sampler`` itself if it is one, what it makes, or else the default."""
     if sampler is None:
         return default
-    if hasattr(sampler, "sample"):
-        return lambda: sampler
     if callable(sampler):
         make: Callable[[], Any] = sampler
         return make
+    if hasattr(sampler, "sample"):
+        return lambda: sampler
     raise TypeError(f"Invalid machine: {sampler!r}; must be a sampler or a function that makes one")
 
 

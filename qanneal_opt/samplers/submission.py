@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers.base import SamplerError
 from qanneal_opt.samplers.checked import Answer
 from qanneal_opt.samplers.machine import Machine
-from qanneal_opt.samplers.placement import Placement
+from qanneal_opt.samplers.programmed import Programmed
 from qanneal_opt.samplers.reduction import Reduced
 from qanneal_opt.samplers.request import Request
 from qanneal_opt.samplers.temperature import estimate_temperature, expected_excitations
@@ -24,33 +23,10 @@ __all__ = ["Submission"]
 
 Array = np.ndarray[Any, Any]
 
-# Programmed values carry errors of about this size, in units of the strongest coupling (D-Wave's "integrated control
-# errors"): smaller ones are lost.
-RESOLUTION = 0.01
 # Excitations that have to be expected for none at all to tell that the machine is colder than thought.
 _EXPECTED = 5.0
 # Microseconds and annealing fraction of a reverse anneal: back to half way, a pause, and forward again.
 _REVERSE = ((0.0, 1.0), (5.0, 0.45), (25.0, 0.45), (30.0, 1.0))
-
-
-@dataclass(frozen=True, eq=False)
-class _Placed:
-    """A problem on its qubits: biases as programmed."""
-
-    request: Request
-    reduced: Reduced
-    placement: Placement
-    scale: float
-    chain: float
-    fields: Array  # (q,)
-    couplings: Array  # (e,)
-
-    @property
-    def lost(self) -> float:
-        """Share of the problem's nonzero biases that are programmed below the resolution."""
-        between = self.couplings[self.placement.inner :]
-        values = np.abs(np.concatenate([self.fields, between]))
-        return float((values[values > 0] < RESOLUTION).mean()) if values.any() else 0.0
 
 
 class Submission:
@@ -69,24 +45,9 @@ class Submission:
         problems = [request.problem(k) for k in range(first, request.problems)]
         reduced = [Reduced.of(one.qubo, one.temperature) for one in problems]
         places = machine.placements(max(len(one.kept) for one in reduced), len(problems))
-        self.placed = [self._place(*each) for each in zip(problems, reduced, places)]
+        self.placed = [Programmed.of(*each, machine, self.knobs) for each in zip(problems, reduced, places)]
         self.parameters = self._parameters(request)
         self.seconds = machine.seconds(sum(len(place.qubits) for place in places), self.parameters)
-
-    def _place(self, request: Request, reduced: Reduced, placement: Placement) -> _Placed:
-        """Scale a problem to the temperature asked for, or to the end of the ranges; chains may be left over."""
-        over = len(placement.lengths) - len(reduced.kept)
-        linear, quadratic = np.pad(reduced.linear, (0, over)), np.pad(reduced.quadratic, (0, over))
-        # of spins 2b - 1: the same energies but for a constant
-        fields, couplings = linear / 2 + quadratic.sum(1) / 4, quadratic / 4
-        chain = self.knobs.chain_strength(fields, couplings, request.temperature)
-        biases = placement.program(fields, couplings, chain)
-        scale = self.machine.largest_scale(placement, *biases)
-        if request.temperature is not None:
-            scale = min(scale, self.knobs.temperature / request.temperature)
-        if not math.isfinite(scale):  # nothing to program
-            scale = 1.0
-        return _Placed(request, reduced, placement, scale, chain, biases[0] * scale, biases[1] * scale)
 
     def _parameters(self, request: Request) -> dict[str, Any]:
         """What the submission carries, as far as the solver takes it."""
@@ -105,7 +66,10 @@ class Submission:
             wanted |= {"anneal_schedule": [list(point) for point in _REVERSE], "initial_state": state}
             wanted["reinitialize_state"] = True
         taken = {name: value for name, value in wanted.items() if name in self.machine.parameters}
-        return {"num_reads": wanted["num_reads"]} | taken | self.seat.extra
+        extra = dict(self.seat.extra)
+        if "anneal_schedule" in taken:  # which says how long itself
+            extra.pop("annealing_time", None)
+        return {"num_reads": wanted["num_reads"]} | taken | extra
 
     def submit(self) -> Any:
         """Send it and wait for the answer."""
@@ -160,7 +124,7 @@ class Submission:
             raise SamplerError(f"{self.machine.name} returned something else than spins")
         return np.repeat(values, record.num_occurrences, axis=0)
 
-    def _settled(self, one: _Placed, spins: Array) -> Answer:
+    def _settled(self, one: Programmed, spins: Array) -> Answer:
         request, knobs, ledger = one.request, self.knobs, self.seat.ledger
         drawn, broken = one.placement.read(spins, np.random.default_rng(request.seeds[0]))
         bits = one.reduced.restored(drawn[:, : len(one.reduced.kept)])
