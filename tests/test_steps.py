@@ -342,6 +342,29 @@ def test_rounds_of_many_weights_take_a_call_each(more, monkeypatch):
     assert record.candidates == 12 and len(calls) == 1 - more
 
 
+@pytest.mark.parametrize("encoding", [qa.Levels.binary(), qa.Mask(0.5)], ids=["levels", "mask"])
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_stack_follows_a_refit(encoding, undone, monkeypatch):
+    """Also one that trains torch's parameters, and one that is undone: the next round is judged at what is left."""
+    model = net()
+    optimizer = optimizer_of(model, qa.DirectStep(), encoding)
+    view, objective = view_of(optimizer), optimizer.objective
+    evaluator = Evaluators()(view, objective)
+    assert isinstance(evaluator, CompiledEvaluator)
+    evaluator.begin(0)
+    before = evaluator.loss
+    if undone:
+        monkeypatch.setattr(compiled, "LR", 50.0)
+        train = view.train
+        monkeypatch.setattr(view, "train", lambda *grads: train(*grads, lr=50.0))
+    after = evaluator.refit(3, 0.0)
+    assert (after == before) if undone else (after < before)
+    weights = [encoded.param for encoded in view.encoded]
+    _, expected = objective.gradient(weights)
+    for found, true in zip(evaluator.gradients(), expected):
+        torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-6)
+
+
 def test_a_users_own_loss_and_a_dataloader_go_the_general_way():
     model = net(outputs=1)
 

@@ -201,6 +201,13 @@ class CompiledEvaluator(Evaluator):
             self.loss = swept.value
         return swept.proposed, swept.accepted
 
+    def refit(self, steps: int, temperature: float) -> float:
+        """As the general path, and have the stack follow where it was torch's parameters that changed."""
+        after = super().refit(steps, temperature)
+        if self.stack.value + self._price() != after:  # trained the general way, or undone
+            self.stack.load()
+        return after
+
     def _train(self, steps: int) -> float:
         refit = self._refit()
         if refit is None:
