@@ -341,24 +341,24 @@ def test_chains_that_break_are_made_stronger(tmp_path):
 
 
 def test_little_time_is_spent_outside_of_the_sampler(tmp_path):
-    machine = MockMachine("pegasus", (16,))
+    """CPU seconds, which other processes on the machine do not move."""
+    machine, spent, outside = MockMachine("pegasus", (16,)), [], []
+    draw = machine.sample
+
+    def timed(bqm, **parameters):
+        begun = time.process_time()
+        answer = draw(bqm, **parameters)
+        spent.append(time.process_time() - begun)
+        return answer
+
+    machine.sample = timed
     sampler = QPU(machine, cache=tmp_path)
-    spent = []
-
-    class Timed(Faulty):
-        def sample(self, bqm, **parameters):
-            begun = time.perf_counter()
-            answer = machine.sample(bqm, **parameters)
-            spent.append(time.perf_counter() - begun)
-            return answer
-
-    sampler = QPU(Timed(topology="pegasus", shape=(16,)), cache=tmp_path)
-    outside = []
     for k in range(8):
-        begun = time.perf_counter()
-        sampler.sample_arrays(problem(64, seed=k, field=4.0), seed=k, temperature=4.0)
-        outside.append(time.perf_counter() - begun - spent[-1])
-    assert min(outside[1:]) < 0.010
+        begun = time.process_time()
+        drawn = sampler.sample_arrays(problem(64, seed=k), seed=k, temperature=16.0)
+        outside.append(time.process_time() - begun - spent[-1])
+        assert drawn.info["variables"] == 64
+    assert np.median(outside[1:]) < 0.010
 
 
 @pytest.mark.slow
