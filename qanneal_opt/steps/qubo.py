@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -167,8 +168,8 @@ class QuboStep:
         state: dict[str, Any] = {}
         if self.asynchronous:  # waits for the answers, which the sampler may have to keep account of
             state["flight"] = "" if self._flight is None else self._flight.save(self.deadline)
-        kept = self.sampler.state_dict()
-        return state | {"sampler": kept} if kept else state
+        kept = self.sampler.state_dict()  # in one string: distributed checkpoints need names that stay the same
+        return state | {"sampler": json.dumps(kept)} if kept else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back; what was under way here is left."""
@@ -176,7 +177,7 @@ class QuboStep:
             self._flight.leave()
         flight = state.get("flight", "")
         self._flight = Flight.load(flight) if flight and self.asynchronous else None
-        self.sampler.load_state_dict(state.get("sampler", {}))
+        self.sampler.load_state_dict(json.loads(state.get("sampler", "{}")))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_flight": None, "_loading": self.state_dict()}  # a thread cannot be copied
