@@ -44,6 +44,33 @@ def sweep(step: Row, field: Row, cost: Row, limit: Row, rows: Any, p: int, width
     return moves
 
 
+@scalar
+def begin(
+    step: Row, field: Row, linear: Floats, rows: Any, states: NDArray[np.uint8], p: int, r: int, given: int,
+    key: np.uint64,
+) -> Any:  # fmt: skip
+    """Start from a row of ``states`` if the read is among the first ``given``, else from random bits; count the ones."""
+    ones = 0
+    for i in range(linear.shape[1]):
+        step[i], field[i] = ONE, linear[p, i]
+    for i in range(states.shape[2]):
+        if states[p, r, i] != 0 if r < given else bits(key + np.uint64(i + 1) * GOLDEN) >> TOP != 0:
+            step[i] = -ONE
+            add_row(field, ONE, rows, p, i)
+            ones += 1
+    return ones
+
+
+@scalar
+def renew(step: Row, field: Row, linear: Floats, rows: Any, n: int, p: int) -> None:
+    """Make the fields anew: what many additions have rounded away comes back."""
+    for i in range(linear.shape[1]):
+        field[i] = linear[p, i]
+    for i in range(n):
+        if step[i] < ZERO:
+            add_row(field, ONE, rows, p, i)
+
+
 @entry
 def anneal(
     linear: Floats, rows: Any, temperatures: Floats, keys: NDArray[np.uint64], given: int, states: NDArray[np.uint8],
@@ -66,13 +93,9 @@ def anneal(
         key = bits(keys[p] + np.uint64(r + 1) * GOLDEN)
         flips = 0
         if t < 0:
+            flips = begin(step, field, linear, rows, states, p, r, given, key)
             for i in range(width):
-                step[i], field[i], cost[i] = ONE, linear[p, i], ZERO if i < n else NEVER
-            for i in range(n):
-                if states[p, r, i] != 0 if r < given else bits(key + np.uint64(i + 1) * GOLDEN) >> TOP != 0:
-                    step[i] = -ONE
-                    add_row(field, ONE, rows, p, i)
-                    flips += 1
+                cost[i] = ZERO if i < n else NEVER
         elif t < sweeps:
             temperature = temperatures[p if temperatures.shape[0] > 1 else 0, t]
             counter = key + np.uint64(n + 1 + t * (width >> 1)) * GOLDEN
@@ -81,11 +104,9 @@ def anneal(
             tally[t] += flips
         else:
             if descend:
-                for i in range(width):  # what many additions have rounded away comes back
-                    field[i], limit[i] = linear[p, i], ROUNDING
-                for i in range(n):
-                    if step[i] < ZERO:
-                        add_row(field, ONE, rows, p, i)
+                renew(step, field, linear, rows, n, p)
+                for i in range(width):
+                    limit[i] = ROUNDING
                 for _ in range(n + 100):  # rounding might turn in circles
                     down = sweep(step, field, cost, limit, rows, p, width)
                     flips += down

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanneal_opt.rng import GOLDEN, bits, uniform
-from qanneal_opt.samplers.kernels_anneal import ROUNDING, TOP, Floats, Ints
+from qanneal_opt.samplers.kernels_anneal import ROUNDING, Floats, Ints, begin, renew
 from qanneal_opt.samplers.lanes import shift
 from qanneal_opt.simd import ONE, ZERO, Float, Row, at, compiled, entry, exp, floats, scalar
 
@@ -108,13 +108,7 @@ def anneal_words(
         key = bits(keys[p] + np.uint64(r + 1) * GOLDEN)
         flips = 0
         if t < 0:
-            for i in range(width):
-                step[i], field[i] = ONE, linear[p, i]
-            for i in range(n):
-                if states[p, r, i] != 0 if r < given else bits(key + np.uint64(i + 1) * GOLDEN) >> TOP != 0:
-                    step[i] = -ONE
-                    shift(field, ONE, at(row, i * width), width)
-                    flips += 1
+            flips = begin(step, field, linear, rows, states, p, r, given, key)
         elif t < sweeps:
             beta = ONE / temperatures[p if temperatures.shape[0] > 1 else 0, t]
             counter = key + np.uint64(n + 1 + t * n) * GOLDEN
@@ -127,11 +121,7 @@ def anneal_words(
             tally[t] += flips
         else:
             if descend:
-                for i in range(width):  # what many additions have rounded away comes back
-                    field[i] = linear[p, i]
-                for i in range(n):
-                    if step[i] < ZERO:
-                        shift(field, ONE, at(row, i * width), width)
+                renew(step, field, linear, rows, n, p)
                 for _ in range(n + 100):  # rounding might turn in circles
                     down = 0
                     for first in range(0, n, word):
