@@ -134,6 +134,7 @@ def test_paired_tests():
 
 def test_run_report_and_compare_from_the_command(dummy, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(harness, "load", lambda name: dummy)
+    monkeypatch.setattr(harness, "task_names", lambda: ["dummy"])
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
     file, readme = tmp_path / "dummy.jsonl", tmp_path / "README.md"
     arguments = [

@@ -49,7 +49,7 @@ def begin(
     step: Row, field: Row, linear: Floats, rows: Any, states: NDArray[np.uint8], p: int, r: int, given: int,
     key: np.uint64,
 ) -> Any:  # fmt: skip
-    """Start from a row of ``states`` if the read is among the first ``given``, else from random bits; count the ones."""
+    """Start from the row of ``states`` if ``r`` is below ``given``, else from random bits; count the ones."""
     ones = 0
     for i in range(linear.shape[1]):
         step[i], field[i] = ONE, linear[p, i]
