@@ -23,11 +23,11 @@ from qanneal_opt.demo.data import digits
 from qanneal_opt.demo.mock_machine import MockMachine
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import QPU, Hybrid, estimate_temperature
-from qanneal_opt.samplers.embeddings import Embeddings, graph_key
 from qanneal_opt.samplers.exact import all_bits, all_energies
-from qanneal_opt.samplers.machine import Machine
-from qanneal_opt.samplers.reduction import Reduced
-from qanneal_opt.samplers.tuning import Knobs
+from qanneal_opt.samplers.remote.embeddings import Embeddings, graph_key
+from qanneal_opt.samplers.remote.machine import Machine
+from qanneal_opt.samplers.remote.reduction import Reduced
+from qanneal_opt.samplers.remote.tuning import Knobs
 from qanneal_opt.testing import assert_sampler
 from tests.machines import Faulty, network, seat
 

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from qanneal_opt.samplers.base import SamplerError, Samples, Seat
     from qanneal_opt.samplers.dimod_seat import DimodSeat
     from qanneal_opt.samplers.exact import Exact
-    from qanneal_opt.samplers.hybrid import Hybrid
-    from qanneal_opt.samplers.ledger import Ledger
     from qanneal_opt.samplers.ocean import dwave_sa, dwave_tabu, greedy, sqa
-    from qanneal_opt.samplers.qpu import QPU
     from qanneal_opt.samplers.registry import available, resolve
-    from qanneal_opt.samplers.remote import RemoteError
+    from qanneal_opt.samplers.remote.hybrid import Hybrid
+    from qanneal_opt.samplers.remote.ledger import Ledger
+    from qanneal_opt.samplers.remote.qpu import QPU
+    from qanneal_opt.samplers.remote.seat import RemoteError
     from qanneal_opt.samplers.tabu import Tabu
     from qanneal_opt.samplers.temperature import estimate_temperature
 
@@ -48,10 +48,10 @@ _HOME = {
     "ArraySeat": "arrays",
     "DimodSeat": "dimod_seat",
     "Exact": "exact",
-    "Hybrid": "hybrid",
-    "Ledger": "ledger",
-    "QPU": "qpu",
-    "RemoteError": "remote",
+    "Hybrid": "remote.hybrid",
+    "Ledger": "remote.ledger",
+    "QPU": "remote.qpu",
+    "RemoteError": "remote.seat",
     "SamplerError": "base",
     "Samples": "base",
     "Seat": "base",

@@ -41,13 +41,13 @@ def _tabu() -> Seat:
 
 
 def _qpu() -> Seat:
-    from qanneal_opt.samplers.qpu import QPU
+    from qanneal_opt.samplers.remote.qpu import QPU
 
     return QPU()
 
 
 def _hybrid() -> Seat:
-    from qanneal_opt.samplers.hybrid import Hybrid
+    from qanneal_opt.samplers.remote.hybrid import Hybrid
 
     return Hybrid()
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from qanneal_opt.samplers.machine import Machine
-from qanneal_opt.samplers.placement import Placement
-from qanneal_opt.samplers.reduction import Reduced
+from qanneal_opt.samplers.remote.machine import Machine
+from qanneal_opt.samplers.remote.placement import Placement
+from qanneal_opt.samplers.remote.reduction import Reduced
+from qanneal_opt.samplers.remote.tuning import Knobs
 from qanneal_opt.samplers.request import Request
-from qanneal_opt.samplers.tuning import Knobs
 
 __all__ = ["Programmed"]
 

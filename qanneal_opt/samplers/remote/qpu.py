@@ -9,12 +9,12 @@ from typing import Any
 
 from qanneal_opt.samplers.base import Seat
 from qanneal_opt.samplers.checked import Answer
-from qanneal_opt.samplers.embeddings import cache_folder
-from qanneal_opt.samplers.machine import Machine
-from qanneal_opt.samplers.remote import Remote
+from qanneal_opt.samplers.remote.embeddings import cache_folder
+from qanneal_opt.samplers.remote.machine import Machine
+from qanneal_opt.samplers.remote.seat import Remote
+from qanneal_opt.samplers.remote.submission import Submission
+from qanneal_opt.samplers.remote.tuning import Tuning
 from qanneal_opt.samplers.request import Request, counted
-from qanneal_opt.samplers.submission import Submission
-from qanneal_opt.samplers.tuning import Tuning
 
 __all__ = ["QPU", "checked_selection"]
 
@@ -34,8 +34,8 @@ class QPU(Remote[Machine]):
     ``info["temperature"]`` is what :func:`estimate_temperature` finds in the reads of this one, by which
     :class:`~qanneal_opt.QuboStep` judges. It is ``None`` where it cannot be told: no read could be lowered or raised
     by a flip. Bits that are certain at T, and prices that no draw pays, would fill the ranges and are left out
-    (:class:`~qanneal_opt.samplers.reduction.Reduced`). To minimise, s is :math:`s_{max}`, and reads are improved by
-    steepest descent.
+    (:class:`~qanneal_opt.samplers.remote.reduction.Reduced`). To minimise, s is :math:`s_{max}`, and reads are
+    improved by steepest descent.
 
     Cliques are embedded once for each size and graph and kept on disk; problems of a batch are placed side by side in
     one submission, as many as fit. Solver, region and token come from your own D-Wave configuration.

@@ -10,14 +10,14 @@ import numpy as np
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers.base import SamplerError
 from qanneal_opt.samplers.checked import Answer
-from qanneal_opt.samplers.machine import Machine
-from qanneal_opt.samplers.programmed import Programmed
-from qanneal_opt.samplers.reduction import Reduced
+from qanneal_opt.samplers.remote.machine import Machine
+from qanneal_opt.samplers.remote.programmed import Programmed
+from qanneal_opt.samplers.remote.reduction import Reduced
 from qanneal_opt.samplers.request import Request
 from qanneal_opt.samplers.temperature import estimate_temperature, expected_excitations
 
 if TYPE_CHECKING:
-    from qanneal_opt.samplers.qpu import QPU
+    from qanneal_opt.samplers.remote.qpu import QPU
 
 __all__ = ["Submission"]
 

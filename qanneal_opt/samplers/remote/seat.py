@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.attempts import Attempts, Reach, Spent
 from qanneal_opt.samplers.base import SamplerError, Samples, Seat
 from qanneal_opt.samplers.checked import Answer, CheckedSeat
 from qanneal_opt.samplers.deadline import checked_deadline
-from qanneal_opt.samplers.ledger import Ledger
-from qanneal_opt.samplers.patience import Clock
+from qanneal_opt.samplers.remote.attempts import Attempts, Reach, Spent
+from qanneal_opt.samplers.remote.ledger import Ledger
+from qanneal_opt.samplers.remote.patience import Clock
 from qanneal_opt.samplers.request import Request, counted
 
 __all__ = ["FAILURES", "Remote", "RemoteError"]

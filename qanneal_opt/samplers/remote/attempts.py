@@ -10,11 +10,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from qanneal_opt.samplers.base import SamplerError
 from qanneal_opt.samplers.checked import Answer
 from qanneal_opt.samplers.deadline import guarded
-from qanneal_opt.samplers.faults import Fault, fault_of, may_have_run
-from qanneal_opt.samplers.ledger import Ledger
-from qanneal_opt.samplers.patience import Clock, Rest
+from qanneal_opt.samplers.remote.faults import Fault, fault_of, may_have_run
+from qanneal_opt.samplers.remote.ledger import Ledger
+from qanneal_opt.samplers.remote.patience import Clock, Rest
+from qanneal_opt.samplers.remote.tokens import scrubbed
 from qanneal_opt.samplers.request import Request
-from qanneal_opt.samplers.tokens import scrubbed
 
 __all__ = ["Attempts", "Declined", "Job", "Reach", "Spent"]
 

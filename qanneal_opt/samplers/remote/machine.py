@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from qanneal_opt.samplers.attempts import Declined
 from qanneal_opt.samplers.base import SamplerError
-from qanneal_opt.samplers.embeddings import Embeddings, graph_key
-from qanneal_opt.samplers.placement import Placement
+from qanneal_opt.samplers.remote.attempts import Declined
+from qanneal_opt.samplers.remote.embeddings import Embeddings, graph_key
+from qanneal_opt.samplers.remote.placement import Placement
 
 __all__ = ["Machine"]
 
