@@ -7,6 +7,7 @@ A page gives the places: a line `<!-- results:verdicts -->` becomes the table of
 """
 
 import ast
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ def records() -> list[report.Record]:
     """All committed results; none is fine."""
     paths = report.present()
     return report.read(paths) if paths else []
+
+
+def times(test: report.Paired) -> str:
+    """The ratio of means in words: the others' mean may be 0."""
+    if math.isnan(test.ratio):
+        return "×∞" if test.difference else "both 0"
+    return f"×{test.ratio:.3g}"
 
 
 def verdict(test: report.Paired, p: float, lower_wins: bool) -> str:
@@ -56,7 +64,7 @@ def rows(found: Sequence[report.Record]) -> Iterator[list[str]]:
             rival,
             str(len(seeds)),
             verdict(loss, loss.wilcoxon, lower_wins=True),
-            f"×{loss.ratio:.3g} ({loss.wilcoxon:.2g})",
+            f"{times(loss)} ({loss.wilcoxon:.2g})",
             verdict(metric, metric.wilcoxon, lower_wins=False),
             f"{metric.difference:+.3g} ({metric.wilcoxon:.2g})",
             f"×{cpu.ratio:.2g}",
