@@ -118,7 +118,7 @@ class View:
         if latent and refit is not None:
             loss = refit()
         if math.isnan(self.reference):
-            self.reference = loss
+            self.reference = loss if loss > 0 else before  # a refit may fit few data exactly
         return before, loss
 
     def temperature(self, cooling: Cooling, round: int = 0, rounds: int = 1) -> float:

@@ -659,6 +659,14 @@ def test_relative_temperatures_refer_to_the_objective_after_a_first_refit():
     assert second.temperature == pytest.approx(0.5 * second.loss_before)
 
 
+def test_a_first_refit_that_leaves_no_objective_is_no_reference():
+    model = net()
+    optimizer = make(model, annealing=qa.DirectStep(proposals=1, refit=5))
+    view, objective = optimizer._view(), float(optimizer.objective())
+    assert view.begin(lambda: objective, lambda: 0.0) == (objective, 0.0)
+    assert view.reference == objective
+
+
 def test_a_span_cools_and_ends_at_its_best():
     model = net()
     step = qa.DirectStep(proposals=10, refit=2, temperature=(0.5, 0.05))
