@@ -12,7 +12,7 @@ import torch
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers.base import SamplerError, Seat
 from qanneal_opt.samplers.checked import Answer
-from qanneal_opt.samplers.remote.qpu import checked_selection, maker
+from qanneal_opt.samplers.remote.connection import checked_selection, maker
 from qanneal_opt.samplers.remote.seat import Remote
 from qanneal_opt.samplers.request import Request
 

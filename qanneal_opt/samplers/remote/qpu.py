@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qanneal_opt.samplers.base import Seat
 from qanneal_opt.samplers.checked import Answer
+from qanneal_opt.samplers.remote.connection import checked_selection, maker
 from qanneal_opt.samplers.remote.embeddings import cache_folder
 from qanneal_opt.samplers.remote.machine import Machine
 from qanneal_opt.samplers.remote.seat import Remote
@@ -16,7 +17,7 @@ from qanneal_opt.samplers.remote.submission import Submission
 from qanneal_opt.samplers.remote.tuning import Tuning
 from qanneal_opt.samplers.request import Request, counted
 
-__all__ = ["QPU", "checked_selection"]
+__all__ = ["QPU"]
 
 SET_HERE = ("auto_scale", "initial_state", "anneal_schedule", "reinitialize_state", "num_reads", "answer_mode", "label")
 
@@ -157,26 +158,6 @@ class QPU(Remote[Machine]):
     def job(self, machine: Machine, request: Request, first: int) -> Submission:
         """As many problems side by side as fit."""
         return Submission(self, machine, request, first)
-
-
-def maker(sampler: Any, default: Callable[[], Any]) -> Callable[[], Any]:
-    """A function that gives the sampler: ``sampler`` itself if it is one, what it makes, or else the default."""
-    if sampler is None:
-        return default
-    if callable(sampler):
-        make: Callable[[], Any] = sampler
-        return make
-    if hasattr(sampler, "sample"):
-        return lambda: sampler
-    raise TypeError(f"Invalid machine: {sampler!r}; must be a sampler or a function that makes one")
-
-
-def checked_selection(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``config``, if it holds no token; one that did would be copied with the seat."""
-    selection = dict(config or {})
-    if any("token" in str(name).lower() for name in selection):
-        raise ValueError("Invalid config: a token; it belongs in the D-Wave configuration or DWAVE_API_TOKEN")
-    return selection
 
 
 def _connected(selection: Mapping[str, Any]) -> Any:
