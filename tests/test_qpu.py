@@ -434,7 +434,7 @@ def test_it_is_copied_and_pickled_without_its_connection(tmp_path):
     twin.sample_arrays(problem(4))
     assert (sampler.ledger.calls, twin.ledger.calls) == (1, 2)
     plain = QPU(qpu_budget=1.0)
-    assert pickle.loads(pickle.dumps(plain)).attempts.budget == 1.0
+    assert pickle.loads(pickle.dumps(plain)).limits.budget == 1.0
 
 
 def test_an_estimate_is_the_solvers_own_where_it_has_one():
