@@ -79,8 +79,8 @@ class Moves:
 
     def of(self, owner: int) -> Moves:
         """Give one parameter's changes, each as a move of its own."""
-        mine = self.owner == owner
-        start = torch.arange(int(mine.sum()) + 1)
+        mine = (self.owner == owner).nonzero().flatten()
+        start = torch.arange(len(mine) + 1)
         return Moves(
             self.owner[mine],
             self.index[mine],
@@ -93,4 +93,6 @@ class Moves:
     def blocks(self, size: int) -> list[Moves]:
         """Split into the fewest blocks of at most ``size`` moves, of about equal length, in order."""
         count = -(-len(self) // size)
+        if count == 1:
+            return [self]
         return [self.select(part) for part in torch.arange(len(self)).tensor_split(count)] if count else []

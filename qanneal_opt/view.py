@@ -159,14 +159,18 @@ class View:
         moves = Moves.join([encoded.sweep(generator) for encoded in self.encoded])
         return moves.select(torch.randperm(len(moves), generator=generator))
 
+    def make(self, moves: Moves) -> None:
+        """Make ``moves``, all of them together."""
+        for encoded in self.encoded:
+            mine = moves.of(encoded.owner)
+            if len(mine):
+                encoded.commit(mine)
+
     def apply(self, moves: Moves) -> Moves:
         """Make ``moves``, all of them together, and give what takes them back."""
-        parts = [(encoded, moves.of(encoded.owner)) for encoded in self.encoded]
-        back = [encoded.inverse(part) for encoded, part in parts]
-        for encoded, part in parts:
-            if len(part):
-                encoded.commit(part)
-        return Moves.join(back)
+        back = Moves.join([encoded.inverse(moves.of(encoded.owner)) for encoded in self.encoded])
+        self.make(moves)
+        return back
 
     def present(self, moves: Moves) -> Tensor:
         """Give the present weights that ``moves`` would change, ``(c,)``, on the CPU."""
@@ -187,10 +191,12 @@ class View:
 
     def renewed(self, moves: Moves) -> Moves:
         """Give the moves to the same codes from the present weights: scales and kept values may have moved since."""
-        before = self.present(moves)
-        with self.trying(moves):
-            value = self.present(moves)
-        return replace(moves, displacement=value - before, value=value)
+        value = torch.zeros_like(moves.value)
+        for encoded in self.encoded:
+            mine = (moves.owner == encoded.owner).nonzero().flatten()
+            if len(mine):
+                value[mine] = encoded.values_after(moves.of(encoded.owner)).to(value)
+        return replace(moves, displacement=value - self.present(moves), value=value)
 
     @contextlib.contextmanager
     def trying(self, moves: Moves) -> Iterator[None]:

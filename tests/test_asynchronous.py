@@ -150,8 +150,8 @@ def posed(optimizer, count=4):
     evaluator = Evaluators()(view, objective)
     view.begin(evaluator.value)
     moves = view.propose(evaluator.gradients(), count, 0.0, torch.Generator())
-    block = Block.of_moves(moves)
-    qubo = evaluator.qubo(block.moves, block.affine, "ggn")
+    block = Block(moves)
+    qubo = evaluator.qubo(block, "ggn")
     return Problem.of(block, qubo, 0.05, view), qubo
 
 
@@ -451,7 +451,7 @@ def test_a_flight_without_a_thread_is_what_it_was_saved_from():
     view.begin(lambda: 1.0)
     moves = view.propose([torch.ones_like(e.param) for e in view.encoded], 2, 0.0, torch.Generator())
     block = Block.of_window(view.encoded[0], moves)
-    problem = Problem(moves, view.codes(moves), block.window.window, -0.5, 0.1)
+    problem = Problem(moves, view.codes(moves), block.window, -0.5, 0.1)
     drawn = Samples(torch.ones(1, 4, dtype=torch.uint8), torch.zeros(1), {"seconds": 3.0, "told": 1})
 
     def fails():

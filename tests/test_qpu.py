@@ -177,6 +177,30 @@ def test_chain_strength_is_uniform_torque_compensation():
     assert Knobs().chain_strength(np.zeros(3), np.zeros((3, 3)), None) == 1.0
 
 
+def test_programs_and_reads_are_those_of_ocean(tmp_path):
+    from dwave.embedding import embed_bqm, unembed_sampleset
+
+    qubo, machine = problem(9), MockMachine("zephyr", (3,))
+    (place,) = seat(machine, tmp_path).machine.placements(9, 1)
+    model = qubo.to_bqm().change_vartype("SPIN", inplace=False)
+    fields = np.array([model.linear[k] for k in range(9)])
+    biases, values = place.program(fields, qubo.quadratic.numpy() / 4, 2.5)
+    chains = {k: place.qubits[place.owner == k].tolist() for k in range(9)}
+    target = embed_bqm(model, chains, machine.to_networkx_graph(), chain_strength=2.5)
+    np.testing.assert_allclose(biases, [target.linear[qubit] for qubit in place.qubits], rtol=1e-12)
+    pairs = [tuple(pair) for pair in place.qubits[place.ends].T.tolist()]
+    assert target.num_interactions == len(pairs)
+    np.testing.assert_allclose(values, [target.quadratic[pair] for pair in pairs], rtol=1e-12)
+    spins = np.random.default_rng(0).choice([-1, 1], size=(200, len(place.qubits)), p=[0.2, 0.8])
+    bits, broken = place.read(spins, np.random.default_rng(1))
+    answer = dimod.SampleSet.from_samples_bqm((spins, place.qubits.tolist()), target)
+    theirs = unembed_sampleset(answer, chains, model, chain_break_fraction=True)
+    decided = np.add.reduceat(spins, np.cumsum(place.lengths) - place.lengths, axis=1) != 0  # not ties
+    assert 0.5 < decided.mean() < 1
+    np.testing.assert_array_equal(bits[decided], theirs.record.sample[:, np.argsort(theirs.variables)][decided] > 0)
+    np.testing.assert_allclose(broken.mean(1), theirs.record.chain_break_fraction)
+
+
 def test_precision_that_is_lost_is_told(tmp_path):
     sampler = seat(MockMachine("zephyr", (2,)), tmp_path)
     even = sampler.sample_arrays(problem(6)).info["precision_lost"]
@@ -410,7 +434,7 @@ def test_it_is_copied_and_pickled_without_its_connection(tmp_path):
     twin.sample_arrays(problem(4))
     assert (sampler.ledger.calls, twin.ledger.calls) == (1, 2)
     plain = QPU(qpu_budget=1.0)
-    assert pickle.loads(pickle.dumps(plain)).attempts.budget == 1.0
+    assert pickle.loads(pickle.dumps(plain)).limits.budget == 1.0
 
 
 def test_an_estimate_is_the_solvers_own_where_it_has_one():

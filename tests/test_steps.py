@@ -110,8 +110,8 @@ def test_compiled_qubo_has_exact_linear_terms_and_gauss_newton_couplings():
         evaluator = Evaluators()(view, objective, 1e-3)
         loss = view.begin(evaluator.value)[1]
         moves = view.propose(evaluator.gradients(), 8, 0.0, torch.Generator())
-        block = Block.of_moves(moves)
-        qubo = evaluator.qubo(moves, block.affine, "ggn")
+        block = Block(moves)
+        qubo = evaluator.qubo(block, "ggn")
         exact = evaluator.losses([moves.select(torch.tensor([k])) for k in range(len(moves))])
     assert qubo.linear.tolist() == pytest.approx([value - loss for value in exact], abs=1e-6)
     # J'AJ of the exact changes of the outputs, by hand
@@ -201,7 +201,7 @@ def test_residual_metropolis_leaves_the_true_boltzmann_distribution_of_a_block_i
         evaluator = Evaluators()(view, objective)
         view.begin(evaluator.value)
         moves = view.propose(evaluator.gradients(), 4, 0.0, torch.Generator())
-        qubo = evaluator.qubo(moves, Block.of_moves(moves).affine, "ggn")
+        qubo = evaluator.qubo(Block(moves), "ggn")
         bits = torch.tensor(list(itertools.product([0, 1], repeat=4)), dtype=torch.uint8)
         losses = np.array(evaluator.losses([moves.select(row.bool()) for row in bits]))
     energies = qubo.energies(bits).numpy()
@@ -296,6 +296,25 @@ def test_windows_move_continuous_weights_and_adapt_their_radius():
         values.append(record.loss_after)
     assert values == sorted(values, reverse=True) and values[-1] < 0.9 * start
     assert {encoded.radius for encoded in optimizer._encoded} != {0.2}
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+def test_the_qubo_of_a_window_foresees_its_displacements(bits):
+    """One bit a weight is no move a bit: its bit is set where nothing moves."""
+    optimizer = optimizer_of(net(), qa.QuboStep("exact"), qa.Window(bits=bits, radius=1e-3))
+    view, objective = view_of(optimizer), optimizer.objective
+    with objective.frozen():
+        evaluator = Evaluators()(view, objective)
+        loss = view.begin(evaluator.value)[1]
+        moves = view.propose(evaluator.gradients(), 3, 0.0, torch.Generator())
+        moves = moves.select(moves.owner == 0)
+        block = Block.of_window(view.encoded[0], moves)
+        qubo = evaluator.qubo(block, "ggn")
+        strings = torch.tensor(list(itertools.product([0, 1], repeat=len(block.present))), dtype=torch.uint8)
+        changes = np.array(evaluator.losses([block.decode(row) for row in strings])) - loss
+    foreseen = (qubo.energies(strings) - qubo.energies(block.present)).numpy()
+    assert np.abs(changes).max() > 1e-4
+    np.testing.assert_allclose(foreseen, changes, atol=0.01 * np.abs(changes).max())
 
 
 def test_masks_keep_their_density_and_zeros():

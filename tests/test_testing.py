@@ -234,6 +234,7 @@ BROKEN = {
     "bit for bit, after commit.moves. and commit.inverse.": dict(
         inverse=lambda s, f, moves: changed(f(moves), target=lambda t: t * 0)
     ),
+    "values_after.moves. are": dict(values_after=lambda s, f, moves: -f(moves)),
     "a base step that changes nothing": dict(after_base=drifting),
     "restore.snapshot. gave other weights": dict(restore=lambda s, f, snapshot: None),
     "bit for bit, after load": dict(load=forgetful),

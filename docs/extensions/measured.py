@@ -1,9 +1,10 @@
-"""The tables of results.md, made from benchmarks/results when the pages are built: no number there is typed.
+"""Tables of results, made from benchmarks/results when the pages are built: no number in them is typed.
 
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
 `<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`,
-`<!-- results:solvers -->` those of `python -m benchmarks.solvers`, and `<!-- results:throughput -->` that of
-`python -m benchmarks.solvers.throughput`.
+`<!-- results:solvers -->` those of `python -m benchmarks.solvers`, `<!-- results:throughput -->` that of
+`python -m benchmarks.solvers.throughput`, and `<!-- results:wrong_temperature -->` that of
+`python -m benchmarks.wrong_temperature`.
 """
 
 import ast
@@ -15,7 +16,8 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from benchmarks import harness, report
+from benchmarks import harness, report, wrong_temperature
+from benchmarks.rows import read
 from benchmarks.solvers import race, table, throughput
 
 logger = logging.getLogger(__name__)
@@ -100,6 +102,12 @@ def speeds() -> str:
     return throughput.table(race.read(throughput.OUTPUT)) if throughput.OUTPUT.exists() else NONE
 
 
+def heats() -> str:
+    """The table of machines of another temperature, if its records are there."""
+    path = wrong_temperature.OUTPUT
+    return wrong_temperature.table(read(path)) if path.exists() else NONE
+
+
 def insert(app: Sphinx, page: str, source: list[str]) -> None:
     """Fill in a page's tables."""
     if "<!-- results:" not in source[0]:
@@ -110,14 +118,14 @@ def insert(app: Sphinx, page: str, source: list[str]) -> None:
     tables = {"verdicts": verdicts, "tables": report.tables}
     for name, make in tables.items():
         source[0] = source[0].replace(f"<!-- results:{name} -->", make(found) if found else NONE)
-    source[0] = source[0].replace("<!-- results:tasks -->", tasks())
-    source[0] = source[0].replace("<!-- results:solvers -->", solvers())
-    source[0] = source[0].replace("<!-- results:throughput -->", speeds())
+    others = {"tasks": tasks, "solvers": solvers, "throughput": speeds, "wrong_temperature": heats}
+    for name, text in others.items():
+        source[0] = source[0].replace(f"<!-- results:{name} -->", text())
 
 
 def fresh(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Read the page of results at every build: what it shows is not in its own file."""
-    return ["results"]
+    """Read pages of results at every build: what they show is not in their own files."""
+    return ["results", "real-annealers"]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

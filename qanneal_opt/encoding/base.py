@@ -92,6 +92,14 @@ class Encoded(ABC):
     def after_base(self) -> None:
         """Make the weights legal again after a step of the base optimizer."""
 
+    def values_after(self, moves: Moves) -> Tensor:
+        """Give the weights that ``moves``, all of this parameter, would change, as they would then be: ``(c,)``."""
+        back = self.inverse(moves)
+        self.commit(moves)
+        values = self.param.detach().take(moves.index.to(self.param.device)).cpu()
+        self.commit(back)
+        return values
+
     def inverse(self, moves: Moves) -> Moves:
         """Give what takes back ``moves``, all of this parameter, if it is asked before they are committed."""
         index = moves.index.to(self.param.device)

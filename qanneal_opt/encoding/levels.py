@@ -237,6 +237,10 @@ class EncodedLevels(Encoded):
             self.param.put_(index, self._values(index, target))
         self._written = self._stamp()
 
+    def values_after(self, moves: Moves) -> Tensor:
+        """Give levels times scales: no weight is written for that."""
+        return self._values(moves.index.to(self.codes.device), moves.target.to(self.codes.device)).cpu()
+
     def set_codes(self, codes: Tensor) -> None:
         """Take all codes at once, of the parameter's shape."""
         self.codes.copy_(codes.view_as(self.codes))

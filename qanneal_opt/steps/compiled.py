@@ -14,9 +14,9 @@ from qanneal_opt.encoding.levels import EncodedLevels
 from qanneal_opt.losses import LossSpec, describe
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
-from qanneal_opt.quadratic import Affine
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.refit import BETAS, LR
+from qanneal_opt.steps.blocks import Block
 from qanneal_opt.steps.evaluator import Evaluator, Tally, all_finite, as_one
 from qanneal_opt.steps.stack import Stack, Unsupported
 from qanneal_opt.steps.stack_layout import parse
@@ -136,10 +136,11 @@ class CompiledEvaluator(Evaluator):
         super().take(moves, loss)
         self.loss = self.stack.apply(moves, self.owners) + self._price()
 
-    def qubo(self, moves: Moves, affine: Affine, curvature: str) -> Qubo:
+    def qubo(self, block: Block, curvature: str) -> Qubo:
         """Give exact single-move changes as linear part and Gauss-Newton couplings; else the general model."""
-        if curvature != "ggn" or affine.matrix.shape[1] != len(moves):
-            return super().qubo(moves, affine, curvature)
+        if curvature != "ggn" or block.window is not None:
+            return super().qubo(block, curvature)
+        moves = block.moves
         with self.clock("model"):
             linear = self.stack.deltas(moves, self.owners) + self._prices(moves)  # (m,)
             # The exact changes hold the diagonal.
@@ -153,7 +154,7 @@ class CompiledEvaluator(Evaluator):
         """Judge and make moves one after the other, in one compiled call."""
         with self.clock("judge"):
             accepted = self.stack.metropolis(moves, self.owners, temperatures, uniforms)
-            self.view.apply(moves.select(accepted))
+            self.view.make(moves.select(accepted))
             self.loss = self.stack.value + self._price()
         return accepted
 

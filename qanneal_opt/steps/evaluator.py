@@ -14,9 +14,10 @@ from torch import Tensor
 from qanneal_opt.curvature import ggn, hessian
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
-from qanneal_opt.quadratic import Affine, QuadraticModel
+from qanneal_opt.quadratic import QuadraticModel
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.steps import together
+from qanneal_opt.steps.blocks import Block
 from qanneal_opt.subset import Subset
 from qanneal_opt.view import Best, Fallback, View
 
@@ -101,16 +102,16 @@ class Evaluator:
 
     def take(self, moves: Moves, loss: float) -> None:
         """Make moves whose loss is known."""
-        self.view.apply(moves)
+        self.view.make(moves)
         self.loss = loss
 
-    def qubo(self, moves: Moves, affine: Affine, curvature: str) -> Qubo:
-        """Build the quadratic model over the weights that ``moves`` change, in bits.
+    def qubo(self, block: Block, curvature: str) -> Qubo:
+        """Build the quadratic model over the weights of ``block``, in its bits.
 
         Raises:
             Fallback: if gradient or curvature is not finite.
         """
-        encoded = self.view.encoded
+        encoded, moves = self.view.encoded, block.moves
         subset = Subset(tuple(e.param for e in encoded), moves.owner, moves.index)
         slope = subset.gather(self.gradients()).cpu()  # (n,): the whole gradient is not held any longer
         with self.clock("model"):
@@ -120,7 +121,7 @@ class Evaluator:
             except ValueError as error:
                 raise Fallback(str(error)) from error
             weights = subset.gather([e.param.detach() for e in encoded]).cpu() if self.l0 else None
-            return model.encode(affine, weights=weights, l0=self.l0)
+            return model.encode(block.affine, weights=weights, l0=self.l0)
 
     def metropolis(self, moves: Moves, temperatures: Tensor, uniforms: Tensor) -> Tensor:
         """Judge moves one after the other at their temperatures ``(m,)``, and make those that are accepted.

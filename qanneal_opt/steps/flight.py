@@ -49,20 +49,18 @@ class Problem:
     @staticmethod
     def of(block: Block, qubo: Qubo, temperature: float, view: View) -> Problem:
         """Note what ``block`` is at the present weights."""
-        window = None if block.window is None else block.window.window
         floor = float(qubo.energies(block.present))
-        return Problem(block.moves, view.codes(block.moves), window, floor, temperature)
+        return Problem(block.moves, view.codes(block.moves), block.window, floor, temperature)
 
     def block(self, view: View) -> Block | None:
         """Give the block around the present weights; None if a code has changed, which makes the answer stale."""
         if not torch.equal(view.codes(self.moves), self.codes):
             return None
         if self.window is None:
-            return Block.of_moves(view.renewed(self.moves))
-        n = len(self.moves.index)
+            return Block(view.renewed(self.moves))
         encoded = view.encoded[int(self.moves.owner[0])]
         assert isinstance(encoded, EncodedWindow)
-        return Block(self.moves, self.window.affine(n), self.window.present(n), encoded)
+        return Block(self.moves, encoded, self.window)
 
     def state(self) -> dict[str, Any]:
         """Give it as plain numbers and lists of them."""

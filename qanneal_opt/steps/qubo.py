@@ -247,7 +247,7 @@ class QuboStep:
         view = evaluator.view
         if view.span is None:
             view.restore(view.best)  # what this call will end at
-        evaluator.value()
+            evaluator.value()
         posed = []
         try:
             for block, temperature in self._blocks(evaluator, generator):
@@ -301,7 +301,7 @@ class QuboStep:
         self, evaluator: Evaluator, block: Block, temperature: float, generator: torch.Generator
     ) -> tuple[Problem, Callable[[], Samples]]:
         """Build a block's QUBO, and give what asks the sampler for it."""
-        qubo = evaluator.qubo(block.moves, block.affine, self.curvature)
+        qubo = evaluator.qubo(block, self.curvature)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         heat = temperature if temperature > 0 else None
         present = block.present if self.sampler.starts and heat is None else None

@@ -63,8 +63,8 @@ def settle(
         energies = torch.zeros(len(bits), dtype=energies.dtype).scatter_(0, places, energies)
     candidates, above = [block.decode(row) for row in bits], (energies - problem.floor).tolist()
     losses = evaluator.losses(candidates)
-    if block.window is not None and candidates:
-        block.window.adapt(losses[0] - evaluator.loss, above[0])
+    if block.windowed is not None and candidates:
+        block.windowed.adapt(losses[0] - evaluator.loss, above[0])
     if hot:
         chosen = judge.metropolis(
             losses,

@@ -137,6 +137,9 @@ def _check_round_trip(state: Encoded, moves: Moves, seed: int) -> None:
     _check_base_step(state)
     state.commit(back)
     require_same(before, _named(state), "after commit(moves) and commit(inverse)")
+    foreseen = state.values_after(moves)
+    right = torch.equal(foreseen, moves.value.to(foreseen))
+    require(right, f"values_after(moves) are {foreseen.tolist()}, not the moves' values")
 
 
 def _check_base_step(state: Encoded) -> None:

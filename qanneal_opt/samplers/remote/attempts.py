@@ -12,6 +12,7 @@ from qanneal_opt.samplers.checked import Answer
 from qanneal_opt.samplers.deadline import guarded
 from qanneal_opt.samplers.remote.faults import Fault, fault_of, may_have_run
 from qanneal_opt.samplers.remote.ledger import Ledger
+from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.patience import Clock, Rest
 from qanneal_opt.samplers.remote.tokens import scrubbed
 from qanneal_opt.samplers.request import Request
@@ -68,25 +69,18 @@ class Attempts(Generic[M]):
     Args:
         name: of the sampler, for errors.
         ledger: is kept by it.
-        budget: seconds that may be charged in all, or ``None``.
-        retries: further tries of a submission.
-        backoff: seconds before the first of them, doubled for each.
-        rest: seconds for which a machine that failed is left alone.
+        limits: of what it may spend, and of how often and how long it tries.
 
     Attributes:
         machine: the one in use, once it was reached.
     """
 
-    def __init__(
-        self, name: str, ledger: Ledger, *, budget: float | None, retries: int, backoff: float, rest: float
-    ) -> None:
+    def __init__(self, name: str, ledger: Ledger, limits: Limits) -> None:
         self.name = name
         self.ledger = ledger
-        self.budget = budget
-        self.retries = retries
-        self.backoff = backoff
+        self.limits = limits
         self.machine: M | None = None
-        self._rest = Rest(rest)
+        self._rest = Rest(limits.rest)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "machine": None}  # a connection is of this process, and so are moments
@@ -103,8 +97,8 @@ class Attempts(Generic[M]):
         """
         if self._rest.left():
             raise SamplerError(f"{self._rest.reason} (left alone for {self._rest.left():.0f} s more)")
-        wait, gone = self.backoff, False
-        for attempt in range(self.retries + 1):
+        wait, gone = self.limits.backoff, False
+        for attempt in range(self.limits.retries + 1):
             try:
                 answers = self._attempt(reach, request, first, clock, gone)
                 self._rest.end()
@@ -115,7 +109,7 @@ class Attempts(Generic[M]):
                 # the text alone: the error itself, or what caused it, may hold a token
                 fault, text = fault_of(error.__cause__ or error), scrubbed(str(error))
             gone = fault is Fault.ELSEWHERE
-            if fault is Fault.FINAL or attempt == self.retries or not clock.allows(wait):
+            if fault is Fault.FINAL or attempt == self.limits.retries or not clock.allows(wait):
                 break
             self.ledger.retries += 1
             if not gone:
@@ -133,9 +127,10 @@ class Attempts(Generic[M]):
             self.ledger.failovers += 1
         self.machine = machine
         job = reach.job(machine, request, first)
-        if not self.ledger.affords(job.seconds, self.budget):
+        budget = self.limits.budget
+        if not self.ledger.affords(job.seconds, budget):
             raise Spent(
-                f"Sampler {self.name!r} has used {self.ledger.charged:.3g} s of its budget of {self.budget:g} s; "
+                f"Sampler {self.name!r} has used {self.ledger.charged:.3g} s of its budget of {budget:g} s; "
                 f"a submission would take {job.seconds:.3g} s"
             )
         self.ledger.submissions += 1

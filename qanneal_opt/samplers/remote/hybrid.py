@@ -13,6 +13,7 @@ from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers.base import SamplerError, Seat
 from qanneal_opt.samplers.checked import Answer
 from qanneal_opt.samplers.remote.connection import checked_selection, maker
+from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.seat import Remote
 from qanneal_opt.samplers.request import Request
 
@@ -63,16 +64,7 @@ class Hybrid(Remote[Any]):
         rest: float = 30.0,
         fallback: Seat | None = None,
     ) -> None:
-        super().__init__(
-            "hybrid",
-            budget=hybrid_budget,
-            on_failure=on_failure,
-            deadline=deadline,
-            retries=retries,
-            backoff=backoff,
-            rest=rest,
-            fallback=fallback,
-        )
+        super().__init__("hybrid", Limits(hybrid_budget, on_failure, deadline, retries, backoff, rest), fallback)
         if time_limit is not None and not time_limit > 0:
             raise ValueError(f"Invalid time_limit: {time_limit}; positive seconds, or None, are needed")
         self.time_limit = time_limit

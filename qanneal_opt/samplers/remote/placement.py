@@ -20,6 +20,10 @@ Array = np.ndarray[Any, Any]
 class Placement:
     """Where the n variables of one problem sit.
 
+    Ocean's ``embed_bqm`` and ``unembed_sampleset`` do the same from dictionaries. For 64 variables the first takes by
+    itself longer than the 10 ms that all of a call may (``python -m benchmarks.embedding``); the second would decide
+    a chain's tie the same way each time, where a draw needs a coin.
+
     Attributes:
         qubits: ``(q,)`` labels, chain after chain.
         owner: ``(q,)`` the variable of each.

@@ -11,6 +11,7 @@ from qanneal_opt.samplers.base import Seat
 from qanneal_opt.samplers.checked import Answer
 from qanneal_opt.samplers.remote.connection import checked_selection, maker
 from qanneal_opt.samplers.remote.embeddings import cache_folder
+from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.machine import Machine
 from qanneal_opt.samplers.remote.seat import Remote
 from qanneal_opt.samplers.remote.submission import Submission
@@ -92,16 +93,7 @@ class QPU(Remote[Machine]):
         rest: float = 30.0,
         fallback: Seat | None = None,
     ) -> None:
-        super().__init__(
-            "qpu",
-            budget=qpu_budget,
-            on_failure=on_failure,
-            deadline=deadline,
-            retries=retries,
-            backoff=backoff,
-            rest=rest,
-            fallback=fallback,
-        )
+        super().__init__("qpu", Limits(qpu_budget, on_failure, deadline, retries, backoff, rest), fallback)
         if not 0 <= chain_limit <= 1:
             raise ValueError(f"Invalid chain_limit: {chain_limit}; a share from 0 to 1 is needed")
         self.extra = dict(parameters or {})

@@ -11,15 +11,13 @@ from typing import Any, TypeVar
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers.base import SamplerError, Samples, Seat
 from qanneal_opt.samplers.checked import Answer, CheckedSeat
-from qanneal_opt.samplers.deadline import checked_deadline
 from qanneal_opt.samplers.remote.attempts import Attempts, Reach, Spent
 from qanneal_opt.samplers.remote.ledger import Ledger
+from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.patience import Clock
-from qanneal_opt.samplers.request import Request, counted
+from qanneal_opt.samplers.request import Request
 
-__all__ = ["FAILURES", "Remote", "RemoteError"]
-
-FAILURES = ("fallback", "raise")
+__all__ = ["Remote", "RemoteError"]
 
 M = TypeVar("M")
 
@@ -37,46 +35,17 @@ class Remote(CheckedSeat, Reach[M]):
 
     Args:
         name: for records.
-        budget: seconds that may be charged in all, resumes included; ``None`` for no limit.
-        on_failure: ``"fallback"`` or ``"raise"``, which raises :class:`RemoteError`. A budget that is used up
-            falls back in either case.
-        deadline: seconds for a call, connection, queue and retries included; ``None`` for any time.
-        retries: further tries in a call.
-        backoff: seconds before the first of them, doubled for each.
-        rest: seconds for which a machine that failed is left alone, doubled for each failure.
+        limits: of what it may spend and wait for.
         fallback: the seat of the local sampler; ``None``: an :class:`Annealer`.
-
-    Raises:
-        ValueError: if a number is outside its range or a name is unknown.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        budget: float | None,
-        on_failure: str,
-        deadline: float | None,
-        retries: int,
-        backoff: float,
-        rest: float,
-        fallback: Seat | None,
-    ) -> None:
+    def __init__(self, name: str, limits: Limits, fallback: Seat | None) -> None:
         from qanneal_opt.samplers.annealer import Annealer
 
-        if on_failure not in FAILURES:
-            raise ValueError(f"Invalid on_failure: {on_failure!r}; one of {', '.join(FAILURES)} is needed")
-        for what, seconds in (("budget", budget), ("backoff", backoff), ("rest", rest)):
-            if seconds is not None and not seconds >= 0:
-                raise ValueError(f"Invalid {what}: {seconds}; seconds of at least 0 are needed")
         self.name = name
         self.ledger = Ledger()
-        self.on_failure = on_failure
-        self.deadline = checked_deadline(deadline)
-        tries = counted(retries, "retries", 0)
-        self.attempts: Attempts[M] = Attempts(
-            name, self.ledger, budget=budget, retries=tries, backoff=backoff, rest=rest
-        )
+        self.limits = limits
+        self.attempts: Attempts[M] = Attempts(name, self.ledger, limits)
         self.fallback: Seat = Annealer() if fallback is None else fallback
         self._said: set[str] = set()
         self._turn = threading.Lock()  # one call at a time
@@ -131,7 +100,7 @@ class Remote(CheckedSeat, Reach[M]):
         self.ledger.load_state_dict(state.get("ledger", {}))
 
     def _answers(self, request: Request) -> list[Answer]:
-        clock, answers = Clock(self.deadline), list[Answer]()
+        clock, answers = Clock(self.limits.deadline), list[Answer]()
         while len(answers) < request.problems:
             answers += self.attempts.ask(self, request, len(answers), clock)
         return answers
@@ -139,7 +108,7 @@ class Remote(CheckedSeat, Reach[M]):
     def _locally(self, failure: SamplerError, qubo: Qubo, ask: Mapping[str, Any]) -> Samples:
         """What the local sampler gives instead, after a warning that is given once a reason."""
         spent = isinstance(failure, Spent)
-        if self.on_failure == "raise" and not spent:
+        if self.limits.on_failure == "raise" and not spent:
             raise RemoteError(str(failure)) from None
         self.ledger.fallbacks += 1
         reason = "budget" if spent else "failure"

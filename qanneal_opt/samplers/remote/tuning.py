@@ -38,17 +38,20 @@ class Knobs:
     seen: int = 0
 
     def chain_strength(self, fields: Array, couplings: Array, temperature: float | None) -> float:
-        r"""Chain strength for spins with fields ``(n,)`` and couplings ``(n, n)``.
+        """Chain strength for spins with fields ``(n,)`` and couplings ``(n, n)``.
 
-        Uniform torque compensation (Raymond et al., "Improving performance of logical qubits by parameter tuning
-        and topology compensation", 2020): the prefactor times the root mean square of the couplings times the
-        root of the mean number of neighbours. Weak couplings would leave chains to the heat: at a temperature T
-        it is at least 3 T, in proportion to the prefactor.
+        Uniform torque compensation, Ocean's (Raymond et al., "Improving performance of logical qubits by parameter
+        tuning and topology compensation", 2020), with our prefactor. Weak couplings would leave chains to the heat:
+        at a temperature T it is at least 3 T, in proportion to the prefactor.
         """
-        present = couplings[couplings != 0]
+        from dimod import SPIN, BinaryQuadraticModel
+        from dwave.embedding.chain_strength import uniform_torque_compensation
+
         torque = 0.0
-        if present.size:
-            torque = math.sqrt(float((present**2).mean()) * present.size / len(fields))
+        if couplings.any():  # it gives 1 where there are none
+            model = BinaryQuadraticModel(len(fields), SPIN)
+            model.add_quadratic_from_dense(np.triu(couplings, 1))
+            torque = float(uniform_torque_compensation(model, prefactor=1.0))
         heat = _HELD * temperature / _PREFACTOR if temperature is not None else 0.0
         return self.prefactor * max(torque, heat) or float(np.abs(fields).max()) or 1.0
 
