@@ -3,9 +3,10 @@
 Digits 64-6-10, weights binary with one scale a row, batches of 128. After a straight-through warm-up come 40 annealing
 steps of `QuboStep` at its default temperatures, one every so many gradient steps, a QUBO of 32 variables each. The
 annealer stands behind a sleep as long as 20 gradient steps of the warm-up. "none" goes on straight-through. Gradient
-steps a second are those after the warm-up, in seconds of the training thread: its CPU time and the time that it waited
-for answers, so that other load on the machine does not count. With `--busy` the sampler computes instead of sleeping,
-and seconds are those of wall clock. The loss, over all training data at the end, does not depend on the machine.
+steps a second are those of the median annealing period, in seconds of the training thread: its CPU time and the time
+that it waited for answers, so that other load on the machine counts little. With `--busy` the sampler computes instead
+of sleeping, and seconds are those of wall clock. The loss, over all training data at the end, does not depend on the
+machine. `results/overlap.jsonl` is of `--seeds 0:5`, `results/overlap_losses.jsonl` of `--seeds 0:20 --no-latency`.
 """
 
 import os
@@ -14,11 +15,11 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import argparse  # noqa: E402
-import json  # noqa: E402
 import statistics  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
+from itertools import pairwise  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -26,10 +27,14 @@ import torch  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import qanneal_opt as qa  # noqa: E402
+from benchmarks.harness import RESULTS, parse_seeds  # noqa: E402
+from benchmarks.report import paired  # noqa: E402
+from benchmarks.rows import Row, markdown, mean, write  # noqa: E402
 from qanneal_opt.demo.alternation import network  # noqa: E402
 from qanneal_opt.demo.data import digits  # noqa: E402
 
 WARMUP, CALLS, LATENCY, BATCH, RATE = 300, 40, 20, 128, 5e-3
+OUTPUTS = (RESULTS / "overlap.jsonl", RESULTS / "overlap_losses.jsonl")
 WAYS: dict[str, dict[str, Any]] = {
     "none": {},
     "blocking": {},
@@ -58,7 +63,7 @@ class Far:
         return self.inner.sample_arrays(qubo, **arguments)
 
 
-def run(seed: int, way: str, every: int, slow: bool, busy: bool) -> dict[str, Any]:
+def run(seed: int, way: str, every: int, slow: bool, busy: bool) -> Row:
     """Train once."""
     split = digits(seed)
     inputs, targets = torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_targets)
@@ -81,32 +86,35 @@ def run(seed: int, way: str, every: int, slow: bool, busy: bool) -> dict[str, An
         seed=seed,
     )
     generator = torch.Generator().manual_seed(seed)
-    clock = time.perf_counter if busy else time.thread_time
-    began = clock()
+
+    def waited() -> float:
+        return sum(record.seconds["sample"] for record in optimizer.records) if WAYS[way] else sampler.slept
+
+    def clock() -> float:
+        return time.perf_counter() if busy else time.thread_time() + waited()
+
+    began, moments = clock(), []
     for k in range(1, last + 1):
         batch = torch.randint(len(inputs), (BATCH,), generator=generator)
         optimizer.zero_grad()
         functional.cross_entropy(model(inputs[batch]), targets[batch]).backward()
         optimizer.step()
         if k == WARMUP:
-            now = clock()
-            sampler.seconds, began = slow * LATENCY * (now - began) / WARMUP, now
-    seconds = clock() - began
-    waited = sum(record.seconds["sample"] for record in optimizer.records) if WAYS[way] else sampler.slept
-    if not busy:
-        seconds += waited
+            sampler.seconds = slow * LATENCY * (clock() - began) / WARMUP
+        if k >= WARMUP and (k - WARMUP) % every == 0:
+            moments.append(clock())
     return {
         "way": way,
         "every": every,
         "seed": seed,
-        "steps_per_s": (last - WARMUP) / seconds,
+        "steps_per_s": every / statistics.median(after - before for before, after in pairwise(moments)),
         "latency_s": sampler.seconds,
-        "waited_s": waited,
+        "waited_s": waited(),
         "loss": float(objective()),
     }
 
 
-def runs(every: Sequence[int], seeds: Sequence[int], slow: bool, busy: bool) -> Iterator[dict[str, Any]]:
+def runs(every: Sequence[int], seeds: Sequence[int], slow: bool, busy: bool) -> Iterator[Row]:
     """All ways, interleaved; a first run, which compiles, is left out."""
     run(seeds[0], "asynchronous", 1, False, False)
     for period in every:
@@ -115,22 +123,41 @@ def runs(every: Sequence[int], seeds: Sequence[int], slow: bool, busy: bool) -> 
                 yield run(seed, way, period, slow, busy)
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Medians over seeds of steps a second, as a share of those without annealing of the same seed; means of losses."""
-    lines = ["every  way            steps/s  share  loss (standard error)  better than blocking"]
+def table(rows: Sequence[Row], losses: Sequence[Row] = ()) -> str:
+    """Medians over seeds of steps a second, as a share of those without annealing of the same seed; means of losses.
+
+    Args:
+        rows: with times; their seeds' losses are shown.
+        losses: of more seeds, shown beside them.
+    """
+    header = ["annealing every", "way", "steps/s", "share", *(f"loss, {n} seeds" for n in _seeds(rows, losses))]
+    lines = []
     for every in dict.fromkeys(row["every"] for row in rows):
-        found = {way: [row for row in rows if (row["every"], row["way"]) == (every, way)] for way in WAYS}
+        found = _by_way(rows, every)
         for way, mine in found.items():
             speed = statistics.median(row["steps_per_s"] for row in mine)
-            pairs = list(zip(mine, found["none"], strict=True))
+            pairs = zip(mine, found["none"], strict=True)
             share = statistics.median(row["steps_per_s"] / base["steps_per_s"] for row, base in pairs)
-            losses = [row["loss"] for row in mine]
-            error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else float("nan")
-            wins = sum(row["loss"] < base["loss"] for row, base in zip(mine, found["blocking"], strict=True))
-            won = f"{wins} of {len(mine)}" if WAYS[way] else ""
-            mean = f"{statistics.mean(losses):.4f} ({error:.4f})"
-            lines.append(f"{every:>5}  {way:<13} {speed:>8.0f}  {share:>5.3f}  {mean:<21}  {won}".rstrip())
-    return "\n".join(lines)
+            told = [_losses(_by_way(some, every), way) for some in (rows, losses) if some]
+            lines.append([f"{every} steps", way, f"{speed:.0f}", f"{share:.3f}", *told])
+    return markdown(header, lines)
+
+
+def _seeds(*groups: Sequence[Row]) -> list[int]:
+    return [len({row["seed"] for row in some}) for some in groups if some]
+
+
+def _by_way(rows: Sequence[Row], every: int) -> dict[str, list[Row]]:
+    return {way: [row for row in rows if (row["every"], row["way"]) == (every, way)] for way in WAYS}
+
+
+def _losses(found: dict[str, list[Row]], way: str) -> str:
+    """The mean loss; for asynchronous forms also the ratio to blocking, and how often they tie with it or win."""
+    mine, base = ([row["loss"] for row in found[name]] for name in (way, "blocking"))
+    if not WAYS[way]:
+        return mean(mine)
+    test, wins = paired(mine, base), sum(one <= other for one, other in zip(mine, base, strict=True))
+    return f"{mean(mine)}; ×{test.ratio:.3f} (p {test.wilcoxon:.2g}), {wins} of {len(mine)} no worse"
 
 
 def main() -> None:
@@ -145,10 +172,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write JSON lines")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    start, stop = map(int, options.seeds.split(":"))
-    rows = list(runs(options.every, range(start, stop), not options.no_latency, options.busy))
+    rows = list(runs(options.every, parse_seeds(options.seeds), not options.no_latency, options.busy))
     if options.output:
-        options.output.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        write(options.output, rows)
     print(table(rows))
 
 

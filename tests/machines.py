@@ -112,7 +112,7 @@ def network(sampler, *, calls=4, seed=0, **options):
         [{"params": weights, "encoding": qa.Levels.binary()}, {"params": biases}],
         lr=1e-2,
         objective=qa.Objective(model, torch.nn.functional.cross_entropy, (x, y)),
-        annealing=qa.QuboStep(sampler, proposals=8, variables=8, **options),
+        annealing=qa.QuboStep(sampler, **{"proposals": 8, "variables": 8, **options}),
         schedule=qa.Every(1, stop=calls),
     )
 

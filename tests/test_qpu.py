@@ -332,6 +332,22 @@ def test_a_batch_sits_side_by_side_in_as_few_submissions_as_fit(tmp_path):
     assert reads.info["qpu_access_time"] < 7 * 0.0101 / 2
 
 
+@pytest.mark.parametrize("temperature", [(0.1, 0.05), 0.0])
+def test_blocks_of_a_step_are_one_submission(tmp_path, temperature):
+    told = {}
+    for together in (False, True):
+        sampler = seat(MockMachine("zephyr", (3,)), tmp_path)
+        _, optimizer, train = network(sampler, temperature=temperature, variables=4, side_by_side=together)
+        train()
+        told[together] = sampler.ledger
+        assert sum(record.qpu_access_time for record in optimizer.records) == pytest.approx(told[together].charged)
+        assert all(record.variables == 8 and record.candidates >= 1 for record in optimizer.records)
+        assert "chain_breaks" in optimizer.records[0].sampler_info and not optimizer.records[0].fallback
+    assert told[True].submissions == 4 and told[False].submissions == 8
+    assert told[True].problems == told[False].problems == 8
+    assert told[True].charged == pytest.approx(told[False].charged / 2)
+
+
 def test_reverse_annealing_starts_at_the_present_weights(tmp_path):
     machine = Faulty()
     qubo, start = problem(8), torch.tensor([1, 0, 1, 1, 0, 0, 1, 0])

@@ -540,3 +540,95 @@ def test_best_first_is_a_sort():
         picked = np.empty(room, np.int64)
         count = best_first(scores, picked)
         assert np.array_equal(picked[:count], np.argsort(scores)[: min(room, np.isfinite(scores).sum())])
+
+
+# --- Blocks side by side ----------------------------------------------------------------------------------------
+
+
+def test_blocks_built_at_the_same_weights_leave_the_joint_distribution_invariant():
+    """Two blocks, the surrogate of the second built before the first is judged: by enumeration of all 16 states."""
+    model, temperature = net(), 0.05
+    optimizer = optimizer_of(model, qa.QuboStep("exact"))
+    view, objective = view_of(optimizer), optimizer.objective
+    strings = torch.tensor(list(itertools.product([0, 1], repeat=4)), dtype=torch.uint8)
+    with objective.frozen():
+        evaluator = Evaluators()(view, objective)
+        view.begin(evaluator.value)
+        moves = view.propose(evaluator.gradients(), 4, 0.0, torch.Generator())
+        qubos = [evaluator.qubo(Block(part), "ggn") for part in moves.blocks(2)]
+        losses = np.array(evaluator.losses([moves.select(row.bool()) for row in strings]))
+    truth = np.exp(-(losses - losses.min()) / temperature)
+    truth /= truth.sum()
+    grid, after, sampled = (np.arange(2000) + 0.5) / 2000, truth, truth
+    for place, qubo in enumerate(qubos):
+        mine = strings[:, 2 * place : 2 * place + 2]  # of each state
+        energies = qubo.energies(mine).numpy()
+        others = strings[:, 2 - 2 * place : 4 - 2 * place]
+        chain, blind = np.zeros((16, 16)), np.zeros((16, 16))
+        for now in range(16):
+            reachable = [new for new in range(16) if torch.equal(others[new], others[now])]
+            proposal = np.exp(-(energies[reachable] - energies[reachable].min()) / temperature)
+            for new, chance in zip(reachable, proposal / proposal.sum()):
+                given = {"loss": losses[now], "energy": energies[now], "temperature": temperature}
+                taken = np.mean(
+                    [judge.metropolis([losses[new]], [energies[new]], uniforms=[u], **given) == 0 for u in grid]
+                )
+                chain[now, new] += chance * taken
+                chain[now, now] += chance * (1 - taken)
+                blind[now, new] += chance
+        after, sampled = after @ chain, sampled @ blind
+    assert np.abs(after - truth).max() < 1e-3  # the grid of uniforms resolves acceptances to 1/2000
+    assert np.abs(sampled - truth).max() > 5e-3  # without the judge it is another distribution
+
+
+class Counting(qa.samplers.Annealer):
+    """Counts calls and the problems of each."""
+
+    def __init__(self):
+        super().__init__(threads=1)
+        self.asked = []
+
+    def sample_arrays(self, qubo, **arguments):
+        self.asked.append(qubo.batch or 1)
+        return super().sample_arrays(qubo, **arguments)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(("proposals", "asked"), [(8, [2]), (12, [3]), (7, [1, 1]), (4, [1])])
+@pytest.mark.parametrize("temperature", [0.05, 0.0])
+def test_blocks_of_one_size_go_in_one_call(asynchronous, proposals, asked, temperature):
+    seat, model = Counting(), net()
+    options = {"proposals": proposals, "variables": 4, "temperature": temperature, "num_reads": 2}
+    step = qa.QuboStep(seat, side_by_side=True, asynchronous=asynchronous, **options)
+    optimizer = optimizer_of(model, step, schedule=qa.Every(1, stop=3))
+    for _ in range(3):
+        functional.cross_entropy(model(data()[0]), data()[1]).backward()
+        optimizer.step()
+    assert seat.asked == 3 * asked
+    records = [record for record in optimizer.records if record.candidates]
+    assert len(records) == 3 and all(record.variables == proposals for record in records)
+    assert sum(record.accepted for record in records) > 0
+    before, after = records[-1].loss_before, records[-1].loss_after
+    assert temperature or after <= before + 1e-6
+
+
+def test_one_block_is_asked_for_as_ever():
+    ends = []
+    for options in ({}, {"side_by_side": True}):
+        model = net()
+        optimizer = optimizer_of(model, qa.QuboStep("annealer", proposals=6, **options))
+        for _ in range(3):
+            optimizer.anneal()
+        ends.append([p.detach().clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends))
+
+
+def test_a_part_of_a_batch_has_what_was_told_of_it():
+    told = [{"scale": 1.0, "temperature": 0.1}, {"scale": 2.0, "temperature": 0.3}]
+    info = {"sampler": "qpu", "temperature": [0.1, 0.3], "problems": told, "qpu_access_time": 0.5}
+    batch = Samples(torch.zeros(2, 3, 4, dtype=torch.uint8), torch.arange(6.0).view(2, 3), info)
+    part = batch.problem(1)
+    assert part.bits.shape == (3, 4) and part.energies.tolist() == [3.0, 4.0, 5.0]
+    assert part.info == {"sampler": "qpu", "temperature": 0.3, "scale": 2.0, "qpu_access_time": 0.25}
+    plain = Samples(batch.bits, batch.energies, {"sampler": "annealer", "temperature": None}).problem(0)
+    assert plain.info == {"sampler": "annealer", "temperature": None}

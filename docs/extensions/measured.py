@@ -3,25 +3,27 @@
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
 `<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`,
 `<!-- results:solvers -->` those of `python -m benchmarks.solvers`, `<!-- results:throughput -->` that of
-`python -m benchmarks.solvers.throughput`, and `<!-- results:wrong_temperature -->` that of
-`python -m benchmarks.wrong_temperature`.
+`python -m benchmarks.solvers.throughput`; `<!-- results:wrong_temperature -->`, `<!-- results:share -->` and
+`<!-- results:overlap -->` those of `python -m benchmarks.wrong_temperature` and so on.
 """
 
 import ast
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from benchmarks import harness, report, wrong_temperature
+from benchmarks import harness, overlap, report, share, wrong_temperature
 from benchmarks.rows import read
 from benchmarks.solvers import race, table, throughput
 
 logger = logging.getLogger(__name__)
 
+MEASUREMENTS: tuple[Any, ...] = (overlap, share, wrong_temperature)
 OURS = "ours"
 LEVEL = 0.05  # two-sided, for each comparison by itself
 NONE = "*No results are in this copy of the repository; `python -m benchmarks all` makes them.*"
@@ -102,10 +104,9 @@ def speeds() -> str:
     return throughput.table(race.read(throughput.OUTPUT)) if throughput.OUTPUT.exists() else NONE
 
 
-def heats() -> str:
-    """The table of machines of another temperature, if its records are there."""
-    path = wrong_temperature.OUTPUT
-    return wrong_temperature.table(read(path)) if path.exists() else NONE
+def measurement(module: Any) -> str:
+    """The table of a measurement beside the tasks, if its rows are there."""
+    return module.table(*map(read, module.OUTPUTS)) if all(path.exists() for path in module.OUTPUTS) else NONE
 
 
 def insert(app: Sphinx, page: str, source: list[str]) -> None:
@@ -118,14 +119,15 @@ def insert(app: Sphinx, page: str, source: list[str]) -> None:
     tables = {"verdicts": verdicts, "tables": report.tables}
     for name, make in tables.items():
         source[0] = source[0].replace(f"<!-- results:{name} -->", make(found) if found else NONE)
-    others = {"tasks": tasks, "solvers": solvers, "throughput": speeds, "wrong_temperature": heats}
+    others = {"tasks": tasks, "solvers": solvers, "throughput": speeds}
+    others |= {module.__name__.rpartition(".")[2]: partial(measurement, module) for module in MEASUREMENTS}
     for name, text in others.items():
         source[0] = source[0].replace(f"<!-- results:{name} -->", text())
 
 
 def fresh(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Read pages of results at every build: what they show is not in their own files."""
-    return ["results", "real-annealers"]
+    return ["results", "real-annealers", "start"]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -36,6 +36,17 @@ class Samples:
     energies: Tensor
     info: dict[str, Any] = field(default_factory=dict)
 
+    def problem(self, i: int) -> Samples:
+        """Those of problem ``i`` of a batch, with what was told of it; what the call cost is shared evenly."""
+        info = {key: told for key, told in self.info.items() if key != "problems"}
+        if isinstance(info.get("temperature"), list):
+            info["temperature"] = info["temperature"][i]
+        if "problems" in self.info:
+            info |= self.info["problems"][i]
+        if "qpu_access_time" in info:
+            info["qpu_access_time"] /= len(self.bits)
+        return Samples(self.bits[i], self.energies[i], info)
+
 
 class Seat(ABC):
     """The one interface through which QUBOs are sampled; what comes back is right whatever sits behind it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from qanneal_opt.steps.blocks import Block, split
 from qanneal_opt.steps.compiled import Evaluators
 from qanneal_opt.steps.evaluator import CURVATURES, Evaluator
 from qanneal_opt.steps.flight import Flight, Problem
+from qanneal_opt.steps.question import Question, side_by_side
 from qanneal_opt.steps.settle import Outcome, settle
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import Fallback, View
@@ -62,6 +63,10 @@ class QuboStep:
             blocks; undone at T = 0 if they raise the objective. Ten times as many come before the first moves
             where codes are handed over: scales that have followed latent weights do not fit them.
         l0: price of a nonzero encoded weight, in units of the objective, in the QUBO and in what is judged.
+        side_by_side: build the QUBOs of all blocks at the same weights, and ask the sampler for those of one size and
+            temperature in one call: a quantum annealer that has room for both answers two blocks in the time of one.
+            Each block is judged at the weights that the one before left, so that :math:`\exp(-f/T)` stays invariant;
+            only the surrogates of later blocks are not of those weights.
         asynchronous: let gradient steps go on while the sampler works. A call then hands QUBOs over, all blocks
             built at the same weights, and their answers are judged later at the weights of the moment: by the next
             call at the latest, as the schedule's span ends, or at ``restore_best()``. Answers that no longer fit,
@@ -94,6 +99,7 @@ class QuboStep:
         num_reads: int = 1,
         refit: int = 10,
         l0: float = 0.0,
+        side_by_side: bool = False,
         asynchronous: bool = False,
         lag: int | None = None,
         wait: bool = True,
@@ -131,6 +137,7 @@ class QuboStep:
         self.num_reads = num_reads
         self.refit = refit
         self.l0 = l0
+        self.side_by_side = side_by_side
         self.asynchronous = asynchronous
         self.lag = lag
         self.wait = wait
@@ -231,14 +238,16 @@ class QuboStep:
         )
 
     def _search(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome) -> None:
-        """Build, sample and judge block after block, each at the weights that the one before left."""
+        """Build, sample and judge block after block, each at the weights that the one before left.
+
+        Side by side, all are built before the first is judged.
+        """
         try:
-            for block, temperature in self._blocks(evaluator, generator):
-                problem, ask = self._pose(evaluator, block, temperature, generator)
+            for question, ask in self._asked(self._questions(evaluator, generator)):
                 with evaluator.clock("sample"):
                     drawn = ask()
                 outcome.count(drawn)
-                settle(evaluator, block, problem, drawn, generator, outcome)
+                settle(evaluator, question.block, question.problem, drawn, generator, outcome)
         except (Fallback, samplers.SamplerError) as error:
             outcome.trouble = str(error)
 
@@ -248,14 +257,15 @@ class QuboStep:
         if view.span is None:
             view.restore(view.best)  # what this call will end at
             evaluator.value()
-        posed = []
+        questions: list[Question] = []
         try:
-            for block, temperature in self._blocks(evaluator, generator):
-                posed.append(self._pose(evaluator, block, temperature, generator))
+            for question in self._questions(evaluator, generator):
+                questions.append(question)
         except Fallback as error:
             outcome.trouble = str(error)
-        if posed:
-            problems, asks = zip(*posed, strict=True)
+        if questions:
+            problems = [question.problem for question in questions]
+            asks = [ask for _, ask in self._asked(questions)]
             self._flight = Flight.launch(problems, view.step, self.sampler.name, asks)
 
     def _land(self, evaluator: Evaluator, generator: torch.Generator, outcome: Outcome, wait: bool) -> bool:
@@ -280,13 +290,20 @@ class QuboStep:
                 outcome.info["age"] = age
         return True
 
-    def _blocks(self, evaluator: Evaluator, generator: torch.Generator) -> Iterator[tuple[Block, float]]:
-        """Propose moves, and give them in blocks with the temperature of each."""
+    def _questions(self, evaluator: Evaluator, generator: torch.Generator) -> Iterator[Question]:
+        """Propose moves, and give them in blocks, the QUBO of each built as it is asked for."""
         view = evaluator.view
         moves = self._propose(view, evaluator, view.temperature(self.cooling), generator)
         blocks = split(moves, view.encoded, self.variables)
         for place, block in enumerate(blocks):
-            yield block, view.temperature(self.cooling, place, len(blocks))
+            yield self._pose(evaluator, block, view.temperature(self.cooling, place, len(blocks)), generator)
+
+    def _asked(self, questions: Iterable[Question]) -> Iterator[tuple[Question, Callable[[], Samples]]]:
+        """Give each with what asks the sampler for it; side by side, all are built before the first is given."""
+        if self.side_by_side:
+            built = list(questions)
+            return zip(built, side_by_side(self.sampler, built), strict=True)
+        return ((question, partial(question.ask, self.sampler)) for question in questions)
 
     def _propose(self, view: View, evaluator: Evaluator, temperature: float, generator: torch.Generator) -> Moves:
         grads = evaluator.gradients()
@@ -297,23 +314,13 @@ class QuboStep:
             allowed = _one_row(view, generator)
         return view.propose(grads, self.proposals, temperature, generator, allowed)
 
-    def _pose(
-        self, evaluator: Evaluator, block: Block, temperature: float, generator: torch.Generator
-    ) -> tuple[Problem, Callable[[], Samples]]:
-        """Build a block's QUBO, and give what asks the sampler for it."""
+    def _pose(self, evaluator: Evaluator, block: Block, temperature: float, generator: torch.Generator) -> Question:
+        """Build a block's QUBO."""
         qubo = evaluator.qubo(block, self.curvature)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        heat = temperature if temperature > 0 else None
-        present = block.present if self.sampler.starts and heat is None else None
-        ask = partial(
-            self.sampler.sample_arrays,
-            qubo,
-            num_reads=self.num_reads,
-            seed=seed,
-            temperature=heat,
-            initial_states=present,
-        )
-        return Problem.of(block, qubo, temperature, evaluator.view), ask
+        problem = Problem.of(block, qubo, temperature, evaluator.view)
+        start = block.present if self.sampler.starts and temperature == 0 else None
+        return Question(block, problem, qubo, self.num_reads, seed, start)
 
 
 def _one_row(view: View, generator: torch.Generator) -> list[Tensor | None]:
