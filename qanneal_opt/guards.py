@@ -50,11 +50,13 @@ class RandomState:
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[RandomState]:
     """Put ``model`` into eval mode, and put modes, buffers and random numbers back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    named = [(module, name) for module in model.modules() for name in module._buffers]
+    modules = list(model.modules())
+    modes = [(module, module.training) for module in modules]
+    named = [(module, name) for module in modules for name in module._buffers]
     buffers = [module._buffers[name] for module, name in named]
     values = [None if buffer is None else buffer.clone() for buffer in buffers]
-    state = RandomState(devices={p.device for p in model.parameters() if p.device.type == "cuda"})
+    parameters = (p for module in modules for p in module._parameters.values() if p is not None)
+    state = RandomState(devices={p.device for p in parameters if p.device.type == "cuda"})
     try:
         for module, mode in modes:
             if mode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -64,6 +65,8 @@ class Moves:
     @staticmethod
     def join(parts: Sequence[Moves]) -> Moves:
         """Put several sets of moves one behind the other."""
+        if len(parts) == 1:
+            return parts[0]
         if not parts:
             none = torch.zeros(0, dtype=torch.int64)
             return Moves(none, none, torch.zeros(0), torch.zeros(0), none, torch.zeros(1, dtype=torch.int64))
@@ -77,9 +80,20 @@ class Moves:
             torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]),
         )
 
+    def places(self, owner: int) -> Tensor:
+        """Give the places of one parameter's changes among all, int64."""
+        known = self._places
+        if owner not in known:
+            known[owner] = (self.owner == owner).nonzero().flatten()
+        return known[owner]
+
+    @cached_property
+    def _places(self) -> dict[int, Tensor]:
+        return {}
+
     def of(self, owner: int) -> Moves:
         """Give one parameter's changes, each as a move of its own."""
-        mine = (self.owner == owner).nonzero().flatten()
+        mine = self.places(owner)
         start = torch.arange(len(mine) + 1)
         return Moves(
             self.owner[mine],

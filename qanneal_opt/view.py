@@ -162,9 +162,8 @@ class View:
     def make(self, moves: Moves) -> None:
         """Make ``moves``, all of them together."""
         for encoded in self.encoded:
-            mine = moves.of(encoded.owner)
-            if len(mine):
-                encoded.commit(mine)
+            if len(moves.places(encoded.owner)):
+                encoded.commit(moves.of(encoded.owner))
 
     def apply(self, moves: Moves) -> Moves:
         """Make ``moves``, all of them together, and give what takes them back."""
@@ -176,24 +175,26 @@ class View:
         """Give the present weights that ``moves`` would change, ``(c,)``, on the CPU."""
         values = torch.zeros_like(moves.value)
         for encoded in self.encoded:
-            mine = moves.owner == encoded.owner
-            index = moves.index[mine].to(encoded.param.device)
-            values[mine] = encoded.param.detach().take(index).to(values)
+            mine = moves.places(encoded.owner)
+            if len(mine):
+                index = moves.index[mine].to(encoded.param.device)
+                values[mine] = encoded.param.detach().take(index).to(values)
         return values
 
     def codes(self, moves: Moves) -> Tensor:
         """Give the present codes of the weights that ``moves`` would change, ``(c,)`` int64, on the CPU."""
         codes = torch.zeros_like(moves.index)
         for encoded in self.encoded:
-            mine = moves.owner == encoded.owner
-            codes[mine] = encoded.codes_at(moves.index[mine].to(encoded.param.device)).cpu()
+            mine = moves.places(encoded.owner)
+            if len(mine):
+                codes[mine] = encoded.codes_at(moves.index[mine].to(encoded.param.device)).cpu()
         return codes
 
     def renewed(self, moves: Moves) -> Moves:
         """Give the moves to the same codes from the present weights: scales and kept values may have moved since."""
         value = torch.zeros_like(moves.value)
         for encoded in self.encoded:
-            mine = (moves.owner == encoded.owner).nonzero().flatten()
+            mine = moves.places(encoded.owner)
             if len(mine):
                 value[mine] = encoded.values_after(moves.of(encoded.owner)).to(value)
         return replace(moves, displacement=value - self.present(moves), value=value)

@@ -49,7 +49,8 @@ class Problem:
     @staticmethod
     def of(block: Block, qubo: Qubo, temperature: float, view: View) -> Problem:
         """Note what ``block`` is at the present weights."""
-        floor = float(qubo.energies(block.present))
+        # where bits are moves, none of them is set
+        floor = float(qubo.offset) if block.window is None else float(qubo.energies(block.present))
         return Problem(block.moves, view.codes(block.moves), block.window, floor, temperature)
 
     def block(self, view: View) -> Block | None:

@@ -169,7 +169,7 @@ class Stack:
             return (factors @ factors.T).double()
         direction = located["layer"] * (layers["outputs"].max() + 1) + located["row"]
         order = np.argsort(direction, kind="stable")
-        begin = np.append(np.unique(direction[order], return_index=True)[1], len(order))
+        begin = np.flatnonzero(np.diff(direction[order], prepend=-1, append=direction.max(initial=0) + 1))
         room = np.empty((len(order) + 4) * self.net.data.shape[2], np.float32)
         out = np.zeros((len(order), len(order)))
         couplings(self.net.address, located.ctypes.data, order, begin, room, out)
