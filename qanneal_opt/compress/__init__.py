@@ -1,0 +1,1 @@
+"""Rounding a trained network's weights: layer by layer, as lattice problems."""

@@ -1,0 +1,206 @@
+"""The grid that weights are rounded to: a scale and a zero point for each group of a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qanneal_opt.floats import shape_of
+
+__all__ = ["Grid", "fit_grid", "refit_grid"]
+
+_SHRINKS = torch.linspace(1.0, 0.2, 65, dtype=torch.float64)  # candidates for the range, in units of min to max
+_ZEROS = ("integer", "real")
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    r"""Levels of a weight matrix, :math:`w_{rc} = s_{rg} (q_{rc} - z_{rg})` with whole numbers q and g = c // group_size.
+
+    Args:
+        bits: 1 to 8; the codes q are 0 .. 2**bits - 1.
+        scale: ``(R, G)`` float32, positive: s.
+        zero: ``(R, G)`` float32: z.
+        group_size: columns a group; the last group may have fewer.
+
+    >>> grid = Grid(2, torch.tensor([[0.5]]), torch.tensor([[1.0]]), 3)
+    >>> grid.nearest(torch.tensor([[-0.6, 0.3, 9.0]]))
+    tensor([[0, 2, 3]], dtype=torch.uint8)
+    >>> grid.decode(grid.nearest(torch.tensor([[-0.6, 0.3, 9.0]])))
+    tensor([[-0.5000,  0.5000,  1.0000]])
+    """
+
+    bits: int
+    scale: Tensor
+    zero: Tensor
+    group_size: int
+
+    @property
+    def top(self) -> int:
+        """The highest code."""
+        return 2**self.bits - 1
+
+    def spread(self, columns: int) -> tuple[Tensor, Tensor]:
+        """Scale and zero point of each weight, ``(R, columns)`` float32 both."""
+        group = torch.arange(columns, device=self.scale.device) // self.group_size
+        return self.scale[:, group], self.zero[:, group]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The weights ``(R, C)`` float32 of codes ``(R, C)``."""
+        scale, zero = self.spread(codes.shape[1])
+        return (codes.to(torch.float32) - zero) * scale
+
+    def nearest(self, weight: Tensor) -> Tensor:
+        """The codes ``(R, C)`` uint8 whose weights are nearest to ``weight``."""
+        scale, zero = self.spread(weight.shape[1])
+        return (weight.double() / scale + zero).round().clamp(0, self.top).to(torch.uint8)
+
+    def rows(self, part: slice) -> Grid:
+        """The grid of some rows."""
+        return Grid(self.bits, self.scale[part], self.zero[part], self.group_size)
+
+
+def fit_grid(
+    weight: Tensor,
+    moment: Tensor,
+    bits: int,
+    *,
+    group_size: int | None = None,
+    symmetric: bool = False,
+    weighted: bool = True,
+    zero: str = "integer",
+) -> Grid:
+    r"""A grid from the least to the greatest weight of each group, 0 included, or from a part of that range.
+
+    With ``weighted`` both ends are multiplied by the factor with the least
+    :math:`\sum_c H_{cc} (\mathrm{nearest}(w_c) - w_c)^2`: outliers are clipped where the others gain more.
+
+    Args:
+        weight: ``(R, C)``.
+        moment: ``(C, C)``: H, the second moment of the inputs.
+        bits: 1 to 8.
+        group_size: columns a group; ``None``: the whole row is one.
+        symmetric: the range is as wide below 0 as above.
+        weighted: choose the range by the weighted error.
+        zero: ``"integer"``: 0 is a level; ``"real"``: levels lie anywhere.
+
+    Raises:
+        ValueError: a shape or number out of its range, or weights that are not finite.
+
+    >>> weight = torch.tensor([[-1.0, 0.1, 0.2, 2.0]])
+    >>> fit_grid(weight, torch.eye(4), 2, weighted=False).scale
+    tensor([[1.]])
+    """
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
+        raise ValueError(f"Invalid bits: {bits}; an int from 1 to 8 is needed")
+    if zero not in _ZEROS:
+        raise ValueError(f"Invalid zero: {zero!r}; must be one of {_ZEROS}")
+    if weight.ndim != 2 or not weight.numel():
+        raise ValueError(f"Invalid weight: shape {shape_of(weight)}; must be a matrix with entries")
+    if not bool(weight.isfinite().all()):
+        raise ValueError("Invalid weight: not finite; every entry must be")
+    columns = weight.shape[1]
+    if moment.shape != (columns, columns):
+        raise ValueError(f"Invalid moment: shape {shape_of(moment)}; must be ({columns}, {columns})")
+    size = columns if group_size is None else group_size
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"Invalid group_size: {size}; a positive int is needed, or None for whole rows")
+    size = min(size, columns)
+    blocks, price = _blocks(weight.double(), size), _blocks(moment.diagonal().double()[None], size)  # (R, G, size)
+    low, high = blocks.amin(2, keepdim=True), blocks.amax(2, keepdim=True)  # padding is 0, which is in the range
+    if symmetric:
+        high = torch.maximum(-low, high)
+        low = -high
+    best: tuple[Tensor, ...] | None = None
+    for shrink in _SHRINKS.tolist() if weighted else [1.0]:
+        scale, offset = _levels(shrink * low, shrink * high, bits, symmetric, zero)
+        codes = (blocks / scale + offset).round_().clamp_(0, 2**bits - 1)
+        error = (codes.sub_(offset).mul_(scale).sub_(blocks).square_() * price).sum(2, keepdim=True)
+        if best is None:
+            best = error, scale, offset
+        else:
+            better = error < best[0]
+            best = tuple(torch.where(better, new, old) for new, old in zip((error, scale, offset), best))
+    assert best is not None
+    return Grid(bits, best[1][..., 0].float(), best[2][..., 0].float(), size)
+
+
+def _blocks(rows: Tensor, size: int) -> Tensor:
+    """Rows cut into groups, ``(R, G, size)``, the last one padded with zeros."""
+    padding = -rows.shape[1] % size
+    return torch.nn.functional.pad(rows, (0, padding)).reshape(len(rows), -1, size)
+
+
+def _levels(low: Tensor, high: Tensor, bits: int, symmetric: bool, zero: str) -> tuple[Tensor, Tensor]:
+    """Scale and zero point of ranges; a group of zeros gets the scale 1."""
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    empty = high - low <= 1e-30
+    scale = torch.where(empty, 1.0, (high - low) / (2**bits - 1)).float().double()  # as it is kept
+    offset = -low / scale
+    if symmetric:
+        offset = torch.full_like(scale, 2.0 ** (bits - 1) if zero == "integer" else (2**bits - 1) / 2)
+    elif zero == "integer":
+        offset = offset.round()
+    return scale, torch.where(empty & (zero == "integer"), offset.round(), offset)
+
+
+def refit_grid(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, *, zero: str = "integer") -> Grid:
+    r"""The grid with the least :math:`(v - w)' H (v - w)` for each row, :math:`v_c = s_g (q_c - z_g)`, the codes held.
+
+    Linear least squares in the scales and offsets :math:`-s_g z_g` of all groups of a row together; zero points that
+    must be whole are rounded then and the scales solved again. A row whose error does not fall keeps its grid.
+
+    Args:
+        weight: ``(R, C)``: w.
+        codes: ``(R, C)`` uint8: q.
+        grid: of the codes.
+        moment: ``(C, C)``: H.
+        zero: ``"real"``, ``"integer"``, or ``"fixed"``: zero points stay as they are.
+    """
+    size, columns = grid.group_size, weight.shape[1]
+    groups = grid.scale.shape[1]
+    H, w = moment.double(), weight.double()
+    member = (torch.arange(columns, device=w.device) // size)[:, None] == torch.arange(groups, device=w.device)
+    ones = member.double()  # (C, G)
+    target, both = w @ H, ones.T @ H @ ones  # (R, C), (G, G)
+    scales, zeros = grid.scale.clone(), grid.zero.clone()
+    for low in range(0, len(w), max(1, 2**24 // (groups * columns))):
+        rows = slice(low, low + max(1, 2**24 // (groups * columns)))
+        q = codes[rows].double()
+        each = q[:, :, None] * ones  # (r, C, G)
+        product = torch.einsum("ij,rjg->rig", H, each)  # (r, C, G)
+        matrix = torch.empty(len(q), 2 * groups, 2 * groups, dtype=w.dtype, device=w.device)
+        matrix[:, :groups, :groups] = each.mT @ product
+        matrix[:, groups:, :groups] = ones.T @ product
+        matrix[:, :groups, groups:] = matrix[:, groups:, :groups].mT
+        matrix[:, groups:, groups:] = both
+        right = torch.cat([(each * target[rows, :, None]).sum(1), target[rows] @ ones], 1)  # (r, 2 G)
+        solution = _solved(matrix, right)
+        scale, offset = solution[:, :groups], -solution[:, groups:] / solution[:, :groups]
+        if zero != "real":
+            offset = offset.round().clamp(0, grid.top) if zero == "integer" else grid.zero[rows].double()
+            reduced = torch.cat(
+                [torch.diag_embed(torch.ones_like(offset)), torch.diag_embed(-offset)], 1
+            )  # (r, 2 G, G)
+            scale = _solved(reduced.mT @ matrix @ reduced, (reduced.mT @ right[..., None])[..., 0])
+        fitted = Grid(grid.bits, scale.float(), offset.float(), size)
+        old, new = (_errors(g.decode(codes[rows]), w[rows], H) for g in (grid.rows(rows), fitted))
+        better = (new < old) & (fitted.scale > 0).all(1)
+        scales[rows] = torch.where(better[:, None], fitted.scale, scales[rows])
+        zeros[rows] = torch.where(better[:, None], fitted.zero, zeros[rows])
+    return Grid(grid.bits, scales, zeros, size)
+
+
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solutions ``(r, k)`` of symmetric systems, made regular by a trace of the diagonal."""
+    ridge = 1e-9 * matrix.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
+    eye = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+    solution: Tensor = torch.linalg.solve(matrix + ridge[:, None, None] * eye, right)
+    return solution
+
+
+def _errors(value: Tensor, weight: Tensor, moment: Tensor) -> Tensor:
+    difference = value.double() - weight
+    return ((difference @ moment) * difference).sum(1)  # (r,)
