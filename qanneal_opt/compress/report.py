@@ -1,0 +1,123 @@
+"""What rounding did, layer by layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from qanneal_opt.compress.grid import Grid
+from qanneal_opt.terminal import table
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of a report, plain values only.
+
+    Attributes:
+        name: of the module.
+        kind: its class.
+        shape: of the weight.
+        bits: of a weight; 32, 16 or 64 where the layer was left alone.
+        group_size: columns that share a scale; 0 where the layer was left alone.
+        samples: rows of inputs that the layer saw.
+        rtn: the layer objective of rounding to nearest on the same grid.
+        gptq: that of GPTQ.
+        final: that of the weights which the layer has now.
+        seconds: rounding took, statistics apart.
+        note: what was out of the ordinary, or empty.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    bits: int
+    group_size: int
+    samples: int
+    rtn: float
+    gptq: float
+    final: float
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedLayer:
+    """Codes ``(R, C)`` uint8 of a layer's weights as a matrix, and the grid that decodes them."""
+
+    codes: Tensor
+    grid: Grid
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizationReport:
+    """What :func:`qanneal_opt.quantize` did: one row a layer, the codes, and what it took.
+
+    Attributes:
+        rows: the rounded layers, in the model's order.
+        alone: names of layers with weights that were left alone, with the reason.
+        settings: all that rounding was asked for.
+        seconds: ``statistics``, ``rounding``, and ``total``.
+        rounded: codes and grids by layer name.
+        model: the model itself.
+    """
+
+    rows: Sequence[LayerRow]
+    alone: Mapping[str, str]
+    settings: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    rounded: Mapping[str, RoundedLayer]
+    model: nn.Module
+
+    def __str__(self) -> str:
+        header = ["layer", "shape", "bits", "rtn", "gptq", "final", "final/gptq", "seconds"]
+        lines = [
+            [
+                row.name or row.kind,
+                "x".join(map(str, row.shape)),
+                str(row.bits),
+                *(f"{value:.4g}" for value in (row.rtn, row.gptq, row.final)),
+                f"{row.final / row.gptq:.3f}" if row.gptq else "-",
+                f"{row.seconds:.2f}",
+            ]
+            for row in self.rows
+        ]
+        notes = [f"{row.name or row.kind}: {row.note}" for row in self.rows if row.note]
+        notes += [f"{name or type(self.model).__name__}: left alone, {reason}" for name, reason in self.alone.items()]
+        return "\n".join([table(lines, header), *notes])
+
+    def to_json(self) -> str:
+        """Rows, settings and seconds as a JSON object."""
+        return json.dumps(
+            {
+                "rows": [asdict(row) for row in self.rows],
+                "alone": dict(self.alone),
+                "settings": dict(self.settings),
+                "seconds": dict(self.seconds),
+            }
+        )
+
+    def plot(self, path: str | Path) -> None:
+        """Draw each layer's objective in units of GPTQ's, as a picture file. Needs matplotlib."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plt
+
+        shown = [row for row in self.rows if row.gptq > 0]
+        places = range(len(shown))
+        figure, axis = plt.subplots(figsize=(8, 1.5 + 0.22 * len(shown)), layout="constrained")
+        for field, marker in (("rtn", "x"), ("gptq", "|"), ("final", "o")):
+            values = [getattr(row, field) / row.gptq for row in shown]
+            axis.plot(values, places, marker, label=field, markersize=5)
+        axis.set_yticks(places, [row.name or row.kind for row in shown], fontsize=7)
+        axis.invert_yaxis()
+        axis.set(xlabel="layer objective / GPTQ's", xscale="log")
+        axis.grid(axis="x", alpha=0.3)
+        axis.legend()
+        figure.savefig(path, dpi=120)
+        plt.close(figure)
