@@ -1,26 +1,26 @@
-"""Who is compared: settings of `qanneal_opt.quantize`, and GPTQ with what else is in ours but its search.
-
-The shares of the ingredients are read from pairs: ours with one of them taken out, or one put in.
-"""
+"""Who is compared: settings of `qanneal_opt.quantize`. What an ingredient brings is read from a pair."""
 
 from typing import Any
 
-GPTQ: dict[str, Any] = {"method": "gptq"}
-BASELINE, FAIR, DESCENT, OURS, FAST = "gptq", "gptq + refit + bias", "cd", "ours", "ours, fast"
+_GPTQ: dict[str, Any] = {"method": "gptq"}
+_FAIR = {**_GPTQ, "refit": True, "bias": True}
 
 CONTENDERS: dict[str, dict[str, Any]] = {
     "rtn": {"method": "rtn"},
-    "gptq, min-max grid": {**GPTQ, "weighted": False},
-    BASELINE: GPTQ,
-    FAIR: {**GPTQ, "refit": True, "bias": True},
-    DESCENT: {"method": "cd", "objective": "input", "refit": False, "bias": False},
-    FAST: {"method": "cd", "objective": "input"},
-    OURS: {},
-    "ours - grid": {"weighted": False},
-    "ours - search": {**GPTQ, "refit": True, "bias": True},
-    "ours - annealing": {"method": "cd"},
-    "ours - Kronecker": {"objective": "input"},
-    "ours - refit": {"refit": False},
-    "ours - bias": {"bias": False},
-    "ours + sequence": {"sequential": True},
+    "gptq, min-max grid": {**_GPTQ, "weighted": False},
+    "gptq": _GPTQ,
+    "gptq + refit + bias": _FAIR,
+    "cd": {"method": "cd", "objective": "input", "refit": False, "bias": False},
+    "fast": {"method": "cd", "objective": "input"},
+    "ours": {},
+    "ours, min-max grid": {"weighted": False},
+    "ours without annealing": {"method": "cd"},
+    "ours without Kronecker": {"objective": "input"},
+    "ours without refit": {"refit": False},
+    "ours without bias": {"bias": False},
+    "ours, in sequence": {"sequential": True},
 }
+PAIRS = [("ours", other) for other in CONTENDERS if other != "ours"] + [
+    ("gptq", "gptq, min-max grid"),
+    ("fast", "gptq"),
+]
