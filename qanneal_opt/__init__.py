@@ -1,7 +1,7 @@
 """A PyTorch optimizer that alternates gradient steps with annealing steps on discrete weights."""
 
 from qanneal_opt import losses, samplers
-from qanneal_opt.compress import QuantizationReport, quantize
+from qanneal_opt.compress import QuantizationReport, load_quantized, quantize
 from qanneal_opt.encoding import Levels, Mask, Window
 from qanneal_opt.objective import Objective
 from qanneal_opt.optimizer import AnnealingOptimizer
@@ -28,6 +28,7 @@ __all__ = [
     "Qubo",
     "QuboStep",
     "Window",
+    "load_quantized",
     "losses",
     "quantize",
     "samplers",

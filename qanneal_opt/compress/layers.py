@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qanneal_opt.curvature.layer import tokens
+from qanneal_opt.curvature.rows import tokens
 
 _CHUNK = 2**24  # entries of unfolded inputs at a time: 64 MB
 
@@ -167,6 +167,18 @@ def find_layers(model: nn.Module, skip: Iterable[str] = ()) -> tuple[list[Layer]
         if shared[id(layer.weight)] > 1 or (layer.bias is not None and shared[id(layer.bias)] > 1):
             first.bias = None  # one shift cannot serve two places
     return list(found.values()), alone
+
+
+def portions(layers: Sequence[Layer], memory: float) -> Iterator[list[Layer]]:
+    """Cut a list of layers so that each part's second moments fit into ``memory`` GB, or are those of one layer."""
+    portion: list[Layer] = []
+    for layer in layers:
+        if portion and sum(other.size for other in portion) + layer.size > memory * 1e9:
+            yield portion
+            portion = []
+        portion.append(layer)
+    if portion:
+        yield portion
 
 
 def _layer(name: str, module: nn.Module) -> Layer:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from qanneal_opt.compress.grid import Grid
-from qanneal_opt.compress.layers import Layer, find_layers
-from qanneal_opt.compress.report import LayerRow, QuantizationReport, RoundedLayer
-from qanneal_opt.compress.rounding import METHODS, Problem, Rounded, round_matrix
+from qanneal_opt.compress.layers import Layer, find_layers, portions
+from qanneal_opt.compress.layerwise import Result, round_layer
+from qanneal_opt.compress.options import Options
+from qanneal_opt.compress.report import QuantizationReport
+from qanneal_opt.compress.sequential import round_in_sequence
 from qanneal_opt.compress.undo import Undo
 from qanneal_opt.curvature.feed import Feed, Mask
-from qanneal_opt.curvature.layer import Moments, layer_moments
+from qanneal_opt.curvature.layer import layer_moments
 from qanneal_opt.terminal import progress
-
-OBJECTIVES = ("input", "kronecker")
-_BASELINES = ("rtn", "gptq")  # by default without refit, bias correction and Kronecker objective
 
 
 def quantize(
@@ -37,125 +34,150 @@ def quantize(
     objective: str | None = None,
     refit: bool | None = None,
     bias: bool | None = None,
+    sequential: bool = False,
+    skip: Iterable[str] = (),
+    mask: Mask | None = None,
     damping: float = 0.01,
+    output_damping: float = 0.1,
     sweeps: int = 100,
     beam_width: int = 16,
     kronecker_passes: int = 3,
-    projections: int = 2,
-    mask: Mask | None = None,
-    skip: Iterable[str] = (),
+    projections: int = 1,
     memory: float = 0.5,
     threads: int | None = None,
     seed: int = 0,
 ) -> QuantizationReport:
-    """Round."""
+    r"""Round the weights of every ``Linear``, ``Conv2d`` and transformers' ``Conv1D`` to a few bits, in place.
+
+    A layer's weights W, ``(R, C)``, become grid values V that make the error small which the data see:
+
+    .. math:: f(V) = \mathrm{tr}(G (V - W) H (V - W)^\top), \qquad v_{rc} = s_{rg} (q_{rc} - z_{rg}), \quad
+              q_{rc} \in \{0, \dots, 2^{bits} - 1\}
+
+    with H the second moment of the layer's inputs and G that of the gradients at its outputs
+    (:func:`qanneal_opt.curvature.layer_moments`); one scale s and zero point z a row, or a row's group of columns.
+    Layers are rounded independently of each other, or one after the other with ``sequential``. A model is rounded
+    wholly or, on any error or interruption, left as it was. It runs in eval mode meanwhile; modes, random numbers,
+    hooks and gradients are as before afterwards. What cannot be rounded is left alone, and listed in the report.
+
+    Args:
+        model: any module, on any device, of any floating dtype: weights are decoded in it.
+        data: an iterable of batches for calibration, each a tensor, a tuple (positional arguments) or a mapping
+            (keyword arguments). An iterator is read once and kept.
+        bits: of a weight, 1 to 8.
+        group_size: columns that share a scale; None: one scale a row.
+        symmetric: the grid is as wide below 0 as above.
+        zero: zero points are ``"integer"``, so that 0 is on the grid, or ``"real"``.
+        weighted: choose each range by its error on the data; else from the least to the greatest weight.
+        method: ``"rtn"`` (to nearest), ``"gptq"``, ``"cd"`` (coordinate descent from there), ``"beam"`` (the best
+            ``beam_width`` of partial roundings, in GPTQ's order) or ``"anneal"`` (from there by annealing, then
+            descent).
+        objective: ``"kronecker"``, or ``"input"`` for G = 1. By default ``"input"`` for ``"rtn"`` and ``"gptq"``, as
+            these are baselines, and ``"kronecker"`` for all others.
+        refit: fit scales and zero points to the codes found. By default not for the baselines.
+        bias: let biases take up the mean error, where a layer has one of its own. By default not for the baselines.
+        sequential: round each layer for the inputs that it gets from those rounded before, towards the outputs that
+            it had; slower, as data are read for each.
+        skip: names of modules to leave alone, or patterns such as ``"*.query"``; with all that is below them.
+        mask: ``mask(batch)`` gives the tokens that count. By default a mapping's ``attention_mask`` does.
+        damping: added to H for GPTQ and beam, in units of its mean diagonal.
+        output_damping: added to G, in units of its mean diagonal.
+        sweeps: of annealing, over all weights.
+        beam_width: partial roundings kept.
+        kronecker_passes: passes over the rows of a layer, which G couples.
+        projections: random projections of the model's outputs a batch, whose gradients make G.
+        memory: of layers' second moments at a time, in GB: if all do not fit, data are read several times.
+        threads: of compiled code; None: as many as torch has.
+        seed: of projections and annealing.
+
+    Returns:
+        One row a layer, with the codes; ``print`` it, ``.save`` it.
+
+    Raises:
+        TypeError: if an argument is of a kind that cannot serve.
+        ValueError: if an argument is out of its range, there are no data, or weights or activations are not finite.
+
+    Warns:
+        UserWarning: if a layer was never reached by the data, or saw fewer samples than it has inputs.
+
+    >>> import torch, qanneal_opt as qa
+    >>> _ = torch.manual_seed(0)
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+    >>> batches = [torch.randn(64, 8) for _ in range(4)]
+    >>> report = qa.quantize(model, batches, bits=3)
+    >>> [len(set(row.tolist())) <= 8 for row in model[2].weight]
+    [True, True, True, True]
+    """
     begun = time.perf_counter()
-    plain = method in _BASELINES
-    objective = ("input" if plain else "kronecker") if objective is None else objective
-    refit = not plain if refit is None else refit
-    bias = not plain if bias is None else bias
-    _check(model, bits, method, objective, projections, memory)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"Invalid model: {type(model).__name__}; a torch.nn.Module is needed")
+    options = Options(
+        bits=bits,
+        group_size=group_size,
+        symmetric=symmetric,
+        zero=zero,
+        weighted=weighted,
+        method=method,
+        objective=objective,
+        refit=refit,
+        bias=bias,
+        sequential=sequential,
+        damping=damping,
+        output_damping=output_damping,
+        sweeps=sweeps,
+        beam_width=beam_width,
+        kronecker_passes=kronecker_passes,
+        projections=projections,
+        memory=memory,
+        threads=threads,
+        seed=seed,
+    ).resolved()
     layers, alone = find_layers(model, skip)
     for layer in layers:
         if not bool(layer.matrix().isfinite().all()):
-            raise ValueError(f"Invalid model: NaN or infinity in the weight of layer {layer.name!r}")
+            raise ValueError(
+                f"Invalid model: NaN or infinity in the weight of layer {layer.name!r}; nothing was rounded"
+            )
     feed = Feed(model, data, mask)
-    options: dict[str, Any] = {
-        "bits": bits,
-        "group_size": group_size,
-        "symmetric": symmetric,
-        "weighted": weighted,
-        "zero": zero,
-        "method": method,
-        "sweeps": sweeps,
-        "threads": threads,
-        "damping": damping,
-        "refit": refit,
-        "beam_width": beam_width,
-        "kronecker_passes": kronecker_passes,
-    }
-    projections = projections if objective == "kronecker" else 0
-    done: dict[str, tuple[RoundedLayer, LayerRow, Tensor | None]] = {}
     spent = {"statistics": 0.0, "rounding": 0.0}
-    for portion in _portions(layers, memory):
-        start = time.perf_counter()
-        moments = layer_moments(feed, portion, projections=projections, seed=seed)
-        spent["statistics"] += time.perf_counter() - start
-        for k, layer in enumerate(progress(portion, "rounding")):
-            done[layer.name] = _round(layer, moments.get(layer.name), bias, seed + k, options)
-        spent["rounding"] += time.perf_counter() - start
     with Undo() as undo:
-        for layer in layers:
-            rounded, _, shift = done[layer.name]
-            undo.write(layer.weight, layer.assembled(rounded.grid.decode(rounded.codes)))
-            if layer.bias is not None and shift is not None:
-                undo.write(layer.bias, layer.bias.detach() + shift)
-    spent["total"] = time.perf_counter() - begun
-    settings = {**options, "objective": objective, "bias": bias, "projections": projections, "seed": seed}
-    rows = [done[layer.name][1] for layer in layers]
-    return QuantizationReport(rows, alone, settings, spent, {n: d[0] for n, d in done.items()}, model)
-
-
-def _round(
-    layer: Layer, moments: Moments | None, bias: bool, seed: int, options: dict[str, Any]
-) -> tuple[RoundedLayer, LayerRow, Tensor | None]:
-    weight = layer.matrix()
-    note = []
-    if moments is None:
-        columns = weight.shape[1]
-        eye = torch.eye(columns, dtype=torch.float64, device=weight.device).expand(layer.groups, -1, -1)
-        moments = Moments(eye, eye.new_zeros(layer.groups, columns), None, 0)
-        note.append("never reached by the data: rounded to nearest")
-        options = {**options, "method": "rtn"}
-    elif moments.rows < weight.shape[1]:
-        note.append(f"only {moments.rows} samples for {weight.shape[1]} inputs")
-    pieces: list[Rounded] = []
-    for g, part in enumerate(layer.parts()):
-        problem = Problem(
-            weight[part].float(),
-            moments.inputs[g],
-            moments.mean[g] if bias and layer.bias is not None and moments.rows else None,
-            moments.outputs[g] if moments.outputs is not None else None,
+        if options.sequential:
+            results = round_in_sequence(feed, layers, options, undo, spent)
+        else:
+            results = _round_at_once(feed, layers, options, spent)
+            for result in results:
+                result.write(undo)
+        spent["total"] = time.perf_counter() - begun
+        report = QuantizationReport(
+            rows=[result.row for result in results],
+            alone=alone,
+            settings=asdict(options),
+            seconds=spent,
+            rounded={result.layer.name: result.rounded for result in results},
+            model=model,
         )
-        state = np.random.SeedSequence([seed, g]).generate_state(1)
-        pieces.append(round_matrix(problem, seed=int(state[0]), **options))
-    first = pieces[0].grid
-    scale, zero = (torch.cat([getattr(piece.grid, name) for piece in pieces]) for name in ("scale", "zero"))
-    rounded = RoundedLayer(torch.cat([p.codes for p in pieces]), Grid(first.bits, scale, zero, first.group_size))
-    shifts = [piece.bias_shift for piece in pieces if piece.bias_shift is not None]
-    sums = {key: sum(piece.objective[key] for piece in pieces) for key in ("rtn", "gptq", "final")}
-    note += dict.fromkeys(piece.note for piece in pieces if piece.note)
-    row = LayerRow(
-        layer.name,
-        layer.kind,
-        tuple(layer.weight.shape),
-        first.bits,
-        first.group_size,
-        moments.rows,
-        **sums,
-        seconds=sum(piece.seconds for piece in pieces),
-        note="; ".join(note),
-    )
-    return rounded, row, torch.cat(shifts) if shifts else None
+    _warn(report)
+    return report
 
 
-def _portions(layers: Sequence[Layer], memory: float) -> Iterator[list[Layer]]:
-    portion: list[Layer] = []
-    for layer in layers:
-        if portion and sum(other.size for other in portion) + layer.size > memory * 1e9:
-            yield portion
-            portion = []
-        portion.append(layer)
-    if portion:
-        yield portion
+def _round_at_once(feed: Feed, layers: Sequence[Layer], options: Options, spent: dict[str, float]) -> list[Result]:
+    """Round every layer for the inputs that it has in the model as it is."""
+    results: list[Result] = []
+    for portion in portions(layers, options.memory):
+        start = time.perf_counter()
+        moments = layer_moments(feed, portion, projections=options.projections, seed=options.seed)
+        spent["statistics"] += time.perf_counter() - start
+        start = time.perf_counter()
+        for layer in progress(portion, "rounding"):
+            results.append(round_layer(layer, moments.get(layer.name), options, len(results)))
+        spent["rounding"] += time.perf_counter() - start
+    return results
 
 
-def _check(model: nn.Module, bits: int, method: str, objective: str, projections: int, memory: float) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"Invalid model: {type(model).__name__}; a torch.nn.Module is needed")
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-        raise ValueError(f"Invalid bits: {bits}; an int from 1 to 8 is needed")
-    if method not in METHODS:
-        raise ValueError(f"Invalid method: {method!r}; must be one of {METHODS}")
-    if objective not in OBJECTIVES:
-        raise ValueError(f"Invalid objective: {objective!r}; must be one of {OBJECTIVES}")
+def _warn(report: QuantizationReport) -> None:
+    unreached = [row.name for row in report.rows if not row.samples]
+    few = [row.name for row in report.rows if 0 < row.samples < row.inputs]
+    if unreached:
+        warnings.warn(f"never reached by the data, rounded to nearest: {', '.join(unreached)}", stacklevel=3)
+    if few:
+        warnings.warn(f"fewer samples than inputs, more data are needed: {', '.join(few)}", stacklevel=3)

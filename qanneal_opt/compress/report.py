@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from qanneal_opt.compress.grid import Grid
+from qanneal_opt.compress.layers import find_layers
+from qanneal_opt.compress.packed import RoundedLayer, write
 from qanneal_opt.terminal import table
 
 
@@ -22,8 +24,8 @@ class LayerRow:
         name: of the module.
         kind: its class.
         shape: of the weight.
-        bits: of a weight; 32, 16 or 64 where the layer was left alone.
-        group_size: columns that share a scale; 0 where the layer was left alone.
+        bits: of a weight.
+        group_size: columns of the weight as a matrix that share a scale.
         samples: rows of inputs that the layer saw.
         rtn: the layer objective of rounding to nearest on the same grid.
         gptq: that of GPTQ.
@@ -44,13 +46,10 @@ class LayerRow:
     seconds: float
     note: str = ""
 
-
-@dataclass(frozen=True, eq=False)
-class RoundedLayer:
-    """Codes ``(R, C)`` uint8 of a layer's weights as a matrix, and the grid that decodes them."""
-
-    codes: Tensor
-    grid: Grid
+    @property
+    def inputs(self) -> int:
+        """Columns of the weight as a matrix."""
+        return self.shape[0] if self.kind == "Conv1D" else math.prod(self.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +99,19 @@ class QuantizationReport:
                 "seconds": dict(self.seconds),
             }
         )
+
+    def save(self, path: str | Path) -> None:
+        """Write codes, grids, all other tensors of the model and this report to a safetensors file.
+
+        :func:`qanneal_opt.load_quantized` reads it. Codes take ``bits`` bits each, without gaps within a row. Needs
+        safetensors: ``pip install 'qanneal-opt[compress]'``.
+
+        Raises:
+            ValueError: if the weights are not those of the codes any more, because the model was trained on, say.
+            ImportError: if safetensors is not installed.
+        """
+        layers = {layer.name: layer for layer in find_layers(self.model)[0] if layer.name in self.rounded}
+        write(path, self.model, layers, self.rounded, self.to_json())
 
     def plot(self, path: str | Path) -> None:
         """Draw each layer's objective in units of GPTQ's, as a picture file. Needs matplotlib."""
