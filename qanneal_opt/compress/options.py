@@ -37,7 +37,25 @@ class Options:
     threads: int | None
     seed: int
 
-    def __post_init__(self) -> None:
+    def resolved(self) -> Options:
+        """The same with the method's own choices in place of None.
+
+        Raises:
+            ValueError: if an option is out of its range.
+        """
+        self._check()
+        plain = self.method in _BASELINES
+        objective = ("input" if plain else "kronecker") if self.objective is None else self.objective
+        refit, bias = (not plain if chosen is None else chosen for chosen in (self.refit, self.bias))
+        projections = self.projections if objective == "kronecker" else 0
+        return replace(self, objective=objective, refit=refit, bias=bias, projections=projections)
+
+    def of_one_matrix(self) -> dict[str, Any]:
+        """Those of :func:`round_matrix`."""
+        others = ("objective", "bias", "sequential", "projections", "memory", "seed")
+        return {name: value for name, value in asdict(self).items() if name not in others}
+
+    def _check(self) -> None:
         whole = (
             ("group_size", 1, True),
             ("sweeps", 0, False),
@@ -64,19 +82,6 @@ class Options:
                 name != "output_damping" and not value
             ):
                 raise ValueError(f"Invalid {name}: {value}; a positive finite number is needed")
-
-    def resolved(self) -> Options:
-        """The same with the method's own choices in place of None."""
-        plain = self.method in _BASELINES
-        objective = ("input" if plain else "kronecker") if self.objective is None else self.objective
-        refit, bias = (not plain if chosen is None else chosen for chosen in (self.refit, self.bias))
-        projections = self.projections if objective == "kronecker" else 0
-        return replace(self, objective=objective, refit=refit, bias=bias, projections=projections)
-
-    def of_one_matrix(self) -> dict[str, Any]:
-        """Those of :func:`round_matrix`."""
-        others = ("objective", "bias", "sequential", "projections", "memory", "seed")
-        return {name: value for name, value in asdict(self).items() if name not in others}
 
 
 def _whole(value: Any) -> bool:

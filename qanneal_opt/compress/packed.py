@@ -92,7 +92,10 @@ def write(
     target = Path(path)
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+        scratch.touch()
+        mode = scratch.stat().st_mode  # safetensors makes files that only their owner can read
         safetensors.torch.save_file(tensors | rest, scratch, metadata={"qanneal_opt": FORMAT, "report": head})
+        scratch.chmod(mode)
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)

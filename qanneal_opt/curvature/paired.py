@@ -40,12 +40,16 @@ def call_stages(feed: Feed, layers: Sequence[AnyRows]) -> tuple[list[list[AnyRow
 
     Returns:
         The stages, without layers that were never called; and how often a batch calls each layer, at most.
+
+    Raises:
+        ValueError: if there is no batch.
     """
     stages: list[list[AnyRows]] = []
     known: set[str] = set()
     calls: Counter[str] = Counter()
     most: Counter[str] = Counter()
     last: list[Tensor] = []  # the input of the latest stage, while its batch is under way
+    empty = True
 
     def take(layer: AnyRows, x: Tensor) -> None:
         calls[layer.name] += 1
@@ -59,10 +63,13 @@ def call_stages(feed: Feed, layers: Sequence[AnyRows]) -> tuple[list[list[AnyRow
 
     with evaluating(feed.model), torch.no_grad(), watching(layers, take):
         for shown in feed:
+            empty = False
             calls.clear()
             feed.run(shown)
             last.clear()
             most |= calls
+    if empty:
+        raise ValueError("Invalid data: no batch; at least one is needed")
     return stages, most
 
 
