@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qanneal_opt.curvature.coherent import mixed
 from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.moments import Gram
 from qanneal_opt.curvature.outputs import OutputMoments
@@ -22,7 +23,7 @@ class Moments:
 
     Attributes:
         inputs: ``(G, C, C)`` float64: H, the mean of :math:`x x^\top`, not centred. Layers that see the same tensors
-            share one.
+            share one, unless it is in part that of coherent errors.
         mean: ``(G, C)`` float64: the mean of x.
         outputs: ``(G, R, R)`` float64: the mean of :math:`\delta \delta^\top`, the gradients at the output; None if it
             was not asked for or no gradient came there.
@@ -36,7 +37,13 @@ class Moments:
 
 
 def layer_moments(
-    feed: Feed, layers: Sequence[Rows], *, projections: int = 0, seed: int = 0, weights: dict[str, Tensor] | None = None
+    feed: Feed,
+    layers: Sequence[Rows],
+    *,
+    projections: int = 0,
+    coherence: float = 0.0,
+    seed: int = 0,
+    weights: dict[str, Tensor] | None = None,
 ) -> dict[str, Moments]:
     r"""Run the model over its batches once, and average what the layers see.
 
@@ -49,10 +56,19 @@ def layer_moments(
     are the mask's. The model runs in eval mode; modes, random numbers, gradients and ``requires_grad`` are left as they
     were, and weights need no gradient.
 
+    With a ``coherence`` c of the projections, H is 1 - c of the above and c of
+
+    .. math:: H_c = \sum_s M_s^\top M_s \Big/ \sum_n |\delta_n|^2, \qquad M_s = \sum_{n \in s} \delta_n x_n^\top
+
+    over the samples s, in which a weight is used at several places n: errors there cancel or add up in the model's
+    outputs (`qanneal_opt.curvature.coherent`). The mean of x is mixed in the same way, and both are divided by what the
+    mixture gives for a constant input of 1.
+
     Args:
         feed: model and batches.
         layers: how to read the layers of interest.
         projections: P; 0 for no G and no backward pass.
+        coherence: c, from 0 to less than 1.
         seed: of the signs.
         weights: run the model with these in place of its own, by their names in the state dict.
 
@@ -64,7 +80,7 @@ def layer_moments(
             have no gradient.
     """
     inputs = _InputMoments(layers)
-    outputs = OutputMoments(feed.model, layers, projections, seed)
+    outputs = OutputMoments(feed.model, layers, projections, seed, coherent=coherence > 0)
     empty = True
     with evaluating(feed.model), torch.no_grad(), watching(layers, inputs.add):
         for shown in progress(feed, "statistics", total=feed.length):
@@ -78,7 +94,7 @@ def layer_moments(
             inputs.forget()
     if empty:
         raise ValueError("Invalid data: no batch; at least one is needed")
-    return _means(inputs, outputs)
+    return _means(inputs, outputs, coherence)
 
 
 class _InputMoments:
@@ -116,7 +132,7 @@ class _InputMoments:
         self._last = None
 
 
-def _means(inputs: _InputMoments, outputs: OutputMoments) -> dict[str, Moments]:
+def _means(inputs: _InputMoments, outputs: OutputMoments, coherence: float) -> dict[str, Moments]:
     made: dict[Gram, tuple[Tensor, Tensor]] = {}
     found = {}
     for name in inputs.order:
@@ -126,7 +142,9 @@ def _means(inputs: _InputMoments, outputs: OutputMoments) -> dict[str, Moments]:
         if gram not in made:
             made[gram] = gram.moment(), gram.mean()
         moment, mean = made[gram]
-        slope = slopes.moment() if slopes.rows else None
+        slope, samples = slopes.moment() if slopes.rows else None, outputs.samples.pop(name)
+        if samples.rows and slope is not None and bool(slope.diagonal(dim1=1, dim2=2).any()):
+            moment, mean = mixed(moment, mean, samples.moment(), coherence)
         if not bool(moment.isfinite().all()):
             raise ValueError(f"Invalid data: NaN or infinity reaches layer {name!r}; finite activations are needed")
         if slope is not None and not bool(slope.isfinite().all()):

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qanneal_opt.curvature.coherent import add_samples, samples
 from qanneal_opt.curvature.moments import Gram
-from qanneal_opt.curvature.rows import Rows
+from qanneal_opt.curvature.rows import Rows, first_argument
 
 
 class OutputMoments:
@@ -20,8 +21,12 @@ class OutputMoments:
     No weight asks for its gradient meanwhile: a number that is added to a layer's output, 0, starts the graph.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[Rows], projections: int, seed: int) -> None:
+    def __init__(
+        self, model: nn.Module, layers: Sequence[Rows], projections: int, seed: int, *, coherent: bool = False
+    ) -> None:
         self.sums = {layer.name: Gram() for layer in layers}
+        self.samples = {layer.name: Gram() for layer in layers}  # of the inputs, sample by sample; if `coherent`
+        self._coherent = coherent
         self._model, self._layers, self._projections = model, layers, projections
         self._generator = torch.Generator().manual_seed(seed)
         self._starts: list[Tensor] = []
@@ -36,7 +41,8 @@ class OutputMoments:
             for p in needing:
                 p.requires_grad_(False)
             for layer in self._layers:
-                handles += [module.register_forward_hook(self._hook(layer)) for module in layer.modules]
+                hook = self._hook(layer)
+                handles += [module.register_forward_hook(hook, with_kwargs=True) for module in layer.modules]
             with torch.enable_grad():
                 yield
         finally:
@@ -65,16 +71,20 @@ class OutputMoments:
         self._starts.clear()
 
     def _hook(self, layer: Rows) -> Callable[..., Tensor]:
-        def take(dy: Tensor) -> None:
-            for rows in layer.output_rows(dy.detach(), self._mask):
+        def take(module: nn.Module, x: Tensor | None, dy: Tensor) -> None:
+            for rows in layer.output_rows(dy, self._mask):
                 self.sums[layer.name].add(rows)
+            if x is not None:
+                for inputs, gradients in samples(layer, module, x, dy, self._mask):
+                    add_samples(self.samples[layer.name], inputs, gradients)
 
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
             if not output.requires_grad:
                 start = output.new_zeros(()).requires_grad_()
                 self._starts.append(start)
                 output = output + start
-            output.register_hook(take)
+            x = first_argument(args, kwargs) if self._coherent else None
+            output.register_hook(lambda dy: take(module, x, dy.detach()))
             return output
 
         return hook

@@ -49,6 +49,12 @@ def tokens(values: Tensor, mask: Tensor | None) -> Tensor:
     return rows[mask.flatten()]
 
 
+def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The input of a layer, however it was given, without a graph."""
+    x: Tensor = args[0] if args else next(iter(kwargs.values()))
+    return x.detach()
+
+
 @contextlib.contextmanager
 def watching(layers: Sequence[AnyRows], take: Callable[[AnyRows, Tensor], None]) -> Iterator[None]:
     """Hand every input that one of ``layers`` gets to ``take(layer, x)``, without a graph."""
@@ -56,9 +62,8 @@ def watching(layers: Sequence[AnyRows], take: Callable[[AnyRows, Tensor], None])
 
     def hook_of(layer: AnyRows) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x: Tensor = args[0] if args else next(iter(kwargs.values()))
             with torch.no_grad():
-                take(layer, x.detach())
+                take(layer, first_argument(args, kwargs))
 
         return hook
 
