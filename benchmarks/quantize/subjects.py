@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,20 +24,25 @@ class Subject:
     `judge` compares a copy with the original on data that is neither.
     """
 
-    name: str
     make: Callable[[], nn.Module]
     calibration: Sequence[Any]
     unseen: Sequence[Any]
     judge: Callable[[nn.Module], Judged]
 
 
-def transformer(draw: int, *, sentences: int = 1000, documents: int = 150, calibration: int = 1500) -> Subject:
-    """MiniLM-L6 on unseen sentences and on documents; of the tuning parts for draws of tuning."""
+SENTENCES, DOCUMENTS = 1000, 150  # judged by
+
+
+def transformer(draw: int, joined: float = 0.5) -> Subject:
+    """MiniLM-L6 on unseen sentences and on documents; of the tuning parts for draws of tuning.
+
+    A share of the calibration sentences is `joined` to passages.
+    """
     corpus = text.corpus()
     tuning = draw >= text.FIRST_TUNING_DRAW
     kinds = {
-        "sentences": (corpus.tuning if tuning else corpus.report)[:sentences],
-        "documents": (corpus.tuning_documents if tuning else corpus.report_documents)[:documents],
+        "sentences": (corpus.tuning if tuning else corpus.report)[:SENTENCES],
+        "documents": (corpus.tuning_documents if tuning else corpus.report_documents)[:DOCUMENTS],
     }
     data = {kind: minilm.batches(texts) for kind, texts in kinds.items()}
     whole = minilm.SentenceEncoder()
@@ -46,8 +52,11 @@ def transformer(draw: int, *, sentences: int = 1000, documents: int = 150, calib
         distances = {k: Distance.of(minilm.embeddings(model, data[k]), original[k]) for k in data}
         return {kind: (distance.record(), distance.squared) for kind, distance in distances.items()}
 
-    calibrating = minilm.batches(corpus.calibration(draw, calibration))
-    return Subject("minilm", minilm.SentenceEncoder, calibrating, data["sentences"], judge)
+    calibration, unseen = (
+        minilm.batches(text.of_all_lengths(sentences, joined))
+        for sentences in (corpus.calibration(draw), kinds["sentences"])
+    )
+    return Subject(minilm.SentenceEncoder, calibration, unseen, judge)
 
 
 def convolutional(draw: int) -> Subject:
@@ -72,7 +81,11 @@ def convolutional(draw: int) -> Subject:
         means = {"mse": float(squared.mean()), "accuracy": float(accuracy), "agreement": float(agreement)}
         return {"digits": (means, squared)}
 
-    return Subject("convnet", make, [convnet.images(split.train_inputs)], [inputs], judge)
+    return Subject(make, [convnet.images(split.train_inputs)], [inputs], judge)
 
 
-SUBJECTS = {"minilm": transformer, "convnet": convolutional}
+SUBJECTS: dict[str, Callable[[int], Subject]] = {
+    "minilm": transformer,
+    "minilm, calibrated on single sentences": partial(transformer, joined=0.0),
+    "convnet": convolutional,
+}

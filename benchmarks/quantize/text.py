@@ -14,7 +14,7 @@ sentences are shuffled once and cut into four parts, and so are the documents in
 import io
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -55,6 +55,21 @@ class Corpus:
         pool = self.tuning_pool if draw >= FIRST_TUNING_DRAW else self.report_pool
         chosen = np.random.default_rng((draw, 1)).choice(len(pool), count, replace=False)
         return [pool[i] for i in chosen]
+
+
+def of_all_lengths(sentences: Sequence[str], joined: float = 0.5) -> list[str]:
+    """The sentences, a share of them joined to passages of two to eleven.
+
+    What is rounded for single sentences alone is far from the original on long texts.
+    """
+    rng = np.random.default_rng(len(sentences))
+    whole = len(sentences) - round(joined * len(sentences))
+    texts, rest = list(sentences[:whole]), list(sentences[whole:])
+    while rest:
+        length = int(rng.integers(2, 12))
+        texts.append(" ".join(rest[:length]))
+        rest = rest[length:]
+    return texts
 
 
 def _snippets(archive: tarfile.TarFile, source: str) -> Iterator[Snippet]:
