@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qanneal_opt.floats import shape_of
 
-__all__ = ["Grid", "fit_grid", "refit_grid"]
+__all__ = ["Grid", "fit_grid"]
 
 _SHRINKS = torch.linspace(1.0, 0.2, 65, dtype=torch.float64)  # candidates for the range, in units of min to max
 _ZEROS = ("integer", "real")
@@ -17,7 +17,7 @@ _ZEROS = ("integer", "real")
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    r"""Levels of a weight matrix, :math:`w_{rc} = s_{rg} (q_{rc} - z_{rg})` with whole numbers q and g = c // group_size.
+    r"""Levels of a weight matrix, :math:`w_{rc} = s_{rg} (q_{rc} - z_{rg})`, q whole numbers and g = c // group_size.
 
     Args:
         bits: 1 to 8; the codes q are 0 .. 2**bits - 1.
@@ -144,63 +144,3 @@ def _levels(low: Tensor, high: Tensor, bits: int, symmetric: bool, zero: str) ->
     elif zero == "integer":
         offset = offset.round()
     return scale, torch.where(empty & (zero == "integer"), offset.round(), offset)
-
-
-def refit_grid(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, *, zero: str = "integer") -> Grid:
-    r"""The grid with the least :math:`(v - w)' H (v - w)` for each row, :math:`v_c = s_g (q_c - z_g)`, the codes held.
-
-    Linear least squares in the scales and offsets :math:`-s_g z_g` of all groups of a row together; zero points that
-    must be whole are rounded then and the scales solved again. A row whose error does not fall keeps its grid.
-
-    Args:
-        weight: ``(R, C)``: w.
-        codes: ``(R, C)`` uint8: q.
-        grid: of the codes.
-        moment: ``(C, C)``: H.
-        zero: ``"real"``, ``"integer"``, or ``"fixed"``: zero points stay as they are.
-    """
-    size, columns = grid.group_size, weight.shape[1]
-    groups = grid.scale.shape[1]
-    H, w = moment.double(), weight.double()
-    member = (torch.arange(columns, device=w.device) // size)[:, None] == torch.arange(groups, device=w.device)
-    ones = member.double()  # (C, G)
-    target, both = w @ H, ones.T @ H @ ones  # (R, C), (G, G)
-    scales, zeros = grid.scale.clone(), grid.zero.clone()
-    for low in range(0, len(w), max(1, 2**24 // (groups * columns))):
-        rows = slice(low, low + max(1, 2**24 // (groups * columns)))
-        q = codes[rows].double()
-        each = q[:, :, None] * ones  # (r, C, G)
-        product = torch.einsum("ij,rjg->rig", H, each)  # (r, C, G)
-        matrix = torch.empty(len(q), 2 * groups, 2 * groups, dtype=w.dtype, device=w.device)
-        matrix[:, :groups, :groups] = each.mT @ product
-        matrix[:, groups:, :groups] = ones.T @ product
-        matrix[:, :groups, groups:] = matrix[:, groups:, :groups].mT
-        matrix[:, groups:, groups:] = both
-        right = torch.cat([(each * target[rows, :, None]).sum(1), target[rows] @ ones], 1)  # (r, 2 G)
-        solution = _solved(matrix, right)
-        scale, offset = solution[:, :groups], -solution[:, groups:] / solution[:, :groups]
-        if zero != "real":
-            offset = offset.round().clamp(0, grid.top) if zero == "integer" else grid.zero[rows].double()
-            reduced = torch.cat(
-                [torch.diag_embed(torch.ones_like(offset)), torch.diag_embed(-offset)], 1
-            )  # (r, 2 G, G)
-            scale = _solved(reduced.mT @ matrix @ reduced, (reduced.mT @ right[..., None])[..., 0])
-        fitted = Grid(grid.bits, scale.float(), offset.float(), size)
-        old, new = (_errors(g.decode(codes[rows]), w[rows], H) for g in (grid.rows(rows), fitted))
-        better = (new < old) & (fitted.scale > 0).all(1)
-        scales[rows] = torch.where(better[:, None], fitted.scale, scales[rows])
-        zeros[rows] = torch.where(better[:, None], fitted.zero, zeros[rows])
-    return Grid(grid.bits, scales, zeros, size)
-
-
-def _solved(matrix: Tensor, right: Tensor) -> Tensor:
-    """Solutions ``(r, k)`` of symmetric systems, made regular by a trace of the diagonal."""
-    ridge = 1e-9 * matrix.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
-    eye = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
-    solution: Tensor = torch.linalg.solve(matrix + ridge[:, None, None] * eye, right)
-    return solution
-
-
-def _errors(value: Tensor, weight: Tensor, moment: Tensor) -> Tensor:
-    difference = value.double() - weight
-    return ((difference @ moment) * difference).sum(1)  # (r,)

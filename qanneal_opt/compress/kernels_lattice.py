@@ -16,13 +16,14 @@ from numba.extending import intrinsic
 from qanneal_opt.rng import GOLDEN, bits
 from qanneal_opt.samplers.lanes import lowest, noise, shift
 from qanneal_opt.samplers.layout import LANES
-from qanneal_opt.simd import HALF, ONE, ZERO, Float, Row, at, entry, floats, scalar
+from qanneal_opt.simd import HALF, ONE, ZERO, Float, Row, add, at, entry, fill, floats, scalar, scaled
 
 Array = np.ndarray[Any, Any]
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _FLOATS: Any = types.CPointer(types.float32)
 FAR = np.float32(1e30)
+DESCENT = 200  # sweeps at most: rounding might turn in circles
 
 
 def _outside(context: Any, field: Any, low: Any, high: Any) -> Any:
@@ -38,79 +39,78 @@ outside: Any = intrinsic(_outside)  # (field, low, high): mask of the lanes with
 
 
 @scalar
-def bounds(low: Row, high: Row, code: Row, step: Row, diagonal: Row, top: Float, width: int, scratch: Row) -> None:
-    """Write between which fields no move is made: ``scratch`` is by how much a move may raise the energy."""
+def bounds(low: Row, high: Row, code: Row, step: Row, diagonal: Row, top: Float, width: int) -> None:
+    """Write the fields between which no move is made; ``low`` holds by how much a move may raise the error."""
     for c in range(width):
-        bound = HALF * (step[c] * diagonal[c] - scratch[c] / step[c])
+        bound = HALF * (step[c] * diagonal[c] - low[c] / step[c])
         low[c] = -bound if code[c] < top else -FAR
         high[c] = bound if code[c] > ZERO else FAR
 
 
 @scalar
-def sweep(field: Row, code: Row, step: Row, low: Row, high: Row, rows: Row, width: int) -> Any:
-    """Visit all columns in order and move where the field is outside its bounds; give the number of moves."""
+def visit(field: Row, code: Row, step: Row, low: Row, high: Row, rows: Row, o: int, width: int) -> Any:
+    """Go through the columns o to o + 15 of a row, move where the field is outside its bounds; count the moves."""
     moves = 0
-    for o in range(0, width, LANES):
-        f, a, b = at(field, o), at(low, o), at(high, o)
-        mask = outside(f, a, b)
-        while mask != 0:
-            k = lowest(mask)
-            up = ONE if f[k] < ZERO else -ONE
-            code[o + k] += up
-            shift(field, up * step[o + k], at(rows, (o + k) * width), width)
-            moves += 1
-            mask = outside(f, a, b) & (np.int64(-2) << k)
+    f, a, b = at(field, o), at(low, o), at(high, o)
+    mask = outside(f, a, b)
+    while mask != 0:
+        k = lowest(mask)
+        # Downhill where both ways are allowed; an end of the grid allows one, which may be uphill.
+        up = ONE if f[k] < a[k] and (f[k] < ZERO or f[k] <= b[k]) else -ONE
+        code[o + k] += up
+        shift(field, up * step[o + k], at(rows, (o + k) * width), width)
+        moves += 1
+        mask = outside(f, a, b) & (np.int64(-2) << k)  # those after k, whose fields it has changed
     return moves
 
 
 @entry
 def anneal(
-    fields: Array, codes: Array, steps: Array, matrix: Array, diagonal: Array, top: int, temperatures: Array,
-    limit: int, keys: Array, low: int, high: int,
+    fields: Array, pulls: Array, codes: Array, steps: Array, matrix: Array, diagonal: Array, coupling: Array,
+    top: int, temperatures: Array, fall: Array, passed: int, keys: Array, low: int, high: int,
 ) -> Any:  # fmt: skip
-    """Anneal rows ``low`` to ``high``, then descend; return the number of moves.
+    """Take rows ``low`` to ``high`` through the temperatures ``fall``, or down if there are none; count the moves.
+
+    One row after the other; what a row has changed is added to the fields of those after it.
 
     Args:
-        fields: ``(R, width)`` float32, written.
+        fields: ``(R, width)`` float32: half the gradient by each row in units of G_rr, written.
+        pulls: ``(R, width)`` float32: H e of each row; what a row has changed is added.
         codes: ``(R, width)`` float32 whole numbers, written.
         steps: ``(R, width)`` float32: the distance of levels; padding 1.
         matrix: ``(width, width)`` float32: H; padding 0.
         diagonal: ``(width,)`` float32: of H; padding, and what must not be moved, huge.
+        coupling: ``(R, R)`` float32: G_rk / G_rr; ``(0, 0)`` for rows that do not feel each other.
         top: the highest code.
-        temperatures: ``(R, S)`` float32.
-        limit: sweeps of the descent.
+        temperatures: ``(R,)`` float32: the unit of each row's.
+        fall: ``(S,)`` float32: temperatures in that unit, one a sweep.
+        passed: sweeps before these; random numbers depend on it.
         keys: ``(R,)`` uint64.
-        low, high: rows.
+        low: the first row.
+        high: behind the last.
     """
-    width, sweeps = fields.shape[1], temperatures.shape[1]
+    width, sweeps, moves = fields.shape[1], len(fall), 0
     scratch = np.empty((3, width), np.float32)
-    a = floats(scratch.ctypes.data)
-    b, allowed = at(a, width), at(a, 2 * width)
-    h, own = floats(matrix.ctypes.data), floats(diagonal.ctypes.data)
-    highest, moves = np.float32(top), 0
-    for t in range(sweeps):
-        for r in range(low, high):
-            field, code, step = (
-                at(floats(fields.ctypes.data), r * width),
-                at(floats(codes.ctypes.data), r * width),
-                at(floats(steps.ctypes.data), r * width),
-            )
-            counter = bits(keys[r] + np.uint64(t + 1) * GOLDEN)
-            noise(allowed, width, counter, temperatures[r, t], ZERO)
-            bounds(a, b, code, step, own, highest, width, allowed)
-            moves += sweep(field, code, step, a, b, h, width)
-    for c in range(width):
-        allowed[c] = np.float32(0)
+    a, h, own = floats(scratch.ctypes.data), floats(matrix.ctypes.data), floats(diagonal.ctypes.data)
+    b, change = at(a, width), at(a, 2 * width)
     for r in range(low, high):
-        field, code, step = (
-            at(floats(fields.ctypes.data), r * width),
-            at(floats(codes.ctypes.data), r * width),
-            at(floats(steps.ctypes.data), r * width),
-        )
-        for _ in range(limit):
-            bounds(a, b, code, step, own, highest, width, allowed)
-            down = sweep(field, code, step, a, b, h, width)
-            moves += down
-            if down == 0:
+        field, code = at(floats(fields.ctypes.data), r * width), at(floats(codes.ctypes.data), r * width)
+        step, pull = at(floats(steps.ctypes.data), r * width), at(floats(pulls.ctypes.data), r * width)
+        scaled(change, -ONE, field, width)
+        for t in range(sweeps if sweeps > 0 else DESCENT):
+            if sweeps > 0:
+                counter = bits(keys[r] + np.uint64(passed + t + 1) * GOLDEN)
+                noise(a, width, counter, temperatures[r] * fall[t], ZERO)
+            else:
+                fill(a, ZERO, width)
+            bounds(a, b, code, step, own, np.float32(top), width)
+            before = moves
+            for o in range(0, width, LANES):
+                moves += visit(field, code, step, a, b, h, o, width)
+            if sweeps == 0 and moves == before:
                 break
+        add(change, ONE, field, width)
+        add(pull, ONE, change, width)
+        for k in range(r + 1, high if coupling.size > 0 else 0):
+            add(at(floats(fields.ctypes.data), k * width), coupling[k, r], change, width)
     return moves

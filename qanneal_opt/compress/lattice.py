@@ -1,6 +1,14 @@
-"""Search on the grid from a given start: coordinate descent, and annealing with energy-referenced temperatures."""
+r"""Search on the grid from a given start: coordinate descent, and annealing with energy-referenced temperatures.
+
+With the rows :math:`e_r` of E = V - W, :math:`f = \mathrm{tr}(G E H E^\top)` as a function of row r alone is
+:math:`G_{rr} (e_r + o_r)' H (e_r + o_r) + \ldots` with :math:`o_r = \sum_{k \ne r} G_{rk} e_k / G_{rr}`: the rows are
+visited in turn, each aimed at what the others leave of the error.
+"""
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,68 +18,111 @@ from qanneal_opt.compress.grid import Grid
 from qanneal_opt.compress.threads import in_threads
 from qanneal_opt.samplers.layout import LANES
 
-__all__ = ["errors", "search"]
+__all__ = ["Lattice"]
 
-_HOT, _COLD = 2.0, 0.1  # of the energy a degree of freedom has at the start
-_HOT_SHORT, _SHORT = 1.0, 30  # so many sweeps or fewer begin cooler
-_DESCENT = 200
+Array = np.ndarray[Any, Any]
 
-
-def errors(value: Tensor, weight: Tensor, moment: Tensor) -> Tensor:
-    """(v - w)' H (v - w) of each row, ``(R,)`` float64."""
-    difference = value.double() - weight.double()
-    return ((difference @ moment.double()) * difference).sum(1)
+HOT, COLD = 2.0, 0.3  # of the error a degree of freedom has at the start
+STAY = 10  # sweeps of a row before the next, where rows feel each other
+_BLOCK = 32  # rows whose fields are made together: one matrix product
+_VISITS = 10  # of a descent, at most: where rows feel each other its end is far
 
 
-def search(
-    weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, *, sweeps: int, seed: int = 0, threads: int = 1
-) -> Tensor:
-    """Lower (v - w)' H (v - w) of each row from the start ``codes``: anneal ``sweeps`` times, then descend.
-
-    At temperature T the energy of d degrees of freedom is about d T / 2, so T falls geometrically from 2 to 0.1 times
-    the start's energy / d: the scale of H's entries says little where H is ill-conditioned. No row ends worse than it
-    began. ``sweeps=0`` is coordinate descent.
+class Lattice:
+    """The search for codes with a small f, on the CPU.
 
     Args:
-        weight: ``(R, C)``: w.
-        codes: ``(R, C)`` uint8: where to start.
-        grid: v of the codes.
+        weight: ``(R, C)``: W.
         moment: ``(C, C)``: H.
-        sweeps: of the annealing.
-        seed: any integer from 0.
-        threads: rows run in so many; the result does not depend on it.
+        output: ``(R, R)``: G, its diagonal positive; ``None`` for the identity: no row feels another.
+        threads: rows that do not feel each other run in so many; no result depends on it.
+
+    >>> lattice = Lattice(torch.tensor([[0.4, 0.4]]), torch.tensor([[1.0, 0.9], [0.9, 1.0]]))
+    >>> grid = Grid(2, torch.tensor([[1.0]]), torch.tensor([[1.0]]), 2)
+    >>> lattice.search(torch.tensor([[1, 1]], dtype=torch.uint8), grid, sweeps=0)
+    tensor([[2, 1]], dtype=torch.uint8)
     """
-    from qanneal_opt.compress.kernels_lattice import FAR, anneal
 
-    rows, columns = weight.shape
-    pad = (0, -columns % LANES)
-    H = moment.double().cpu()
-    w = weight.double().cpu()
-    difference = grid.decode(codes).double().cpu() - w
-    pull = difference @ H
-    start = (pull * difference).sum(1)  # (R,)
-    padded = torch.nn.functional.pad
+    def __init__(self, weight: Tensor, moment: Tensor, output: Tensor | None = None, *, threads: int = 1) -> None:
+        from qanneal_opt.compress.kernels_lattice import FAR
 
-    def laid_out(matrix: Tensor, value: float = 0.0) -> np.ndarray:  # type: ignore[type-arg]
-        return np.ascontiguousarray(padded(matrix.cpu().float(), pad, value=value).numpy())
+        self.weight, self.moment = weight.double().cpu(), moment.double().cpu()
+        self.output = None if output is None else output.double().cpu()
+        self.threads = threads
+        self._coupling = None if self.output is None else (self.output / self.output.diagonal()[:, None]).float()
+        self._single = self.moment.float()
+        diagonal = self._single.diagonal()
+        still = diagonal <= 1e-9 * diagonal.max().clamp(min=1e-30)  # what no input reaches is left where it is
+        self._matrix = _padded(torch.nn.functional.pad(self._single, (0, 0, 0, -len(diagonal) % LANES)))
+        self._diagonal = _padded(torch.where(still, float(FAR), diagonal), float(FAR))
 
-    unit = float(H.diagonal().max().clamp(min=1e-30))
-    own = H.diagonal() / unit
-    own = torch.where(own > 1e-9, own, torch.tensor(float(FAR), dtype=own.dtype))  # dead columns stay
-    fields, states = laid_out(pull / unit), laid_out(codes)
-    steps = laid_out(grid.spread(columns)[0], 1.0)
-    matrix = np.ascontiguousarray(padded((H / unit).float(), (*pad, *pad)).numpy())
-    diagonal = np.ascontiguousarray(padded(own.float(), pad, value=float(FAR)).numpy())
-    place = np.arange(sweeps) / max(sweeps - 1, 1)
-    hot = _HOT if sweeps > _SHORT else _HOT_SHORT
-    level = hot * (_COLD / hot) ** place  # (S,)
-    temperatures = (start.numpy()[:, None] / (unit * columns) * level).astype(np.float32)
-    keys = np.random.default_rng(seed).integers(0, 2**63, rows).astype(np.uint64)
+    def errors(self, codes: Tensor, grid: Grid) -> Tensor:
+        """What rows contribute to f, ``(R,)`` float64; their sum is f."""
+        difference = grid.decode(codes.cpu()).double() - self.weight
+        pull = difference @ self.moment
+        return ((pull if self.output is None else self.output @ pull) * difference).sum(1)
 
-    def run(low: int, high: int) -> None:
-        anneal(fields, states, steps, matrix, diagonal, grid.top, temperatures, _DESCENT, keys, low, high)
+    def search(self, codes: Tensor, grid: Grid, *, sweeps: int, seed: int = 0) -> Tensor:
+        """Anneal from the start ``codes``, then descend; 0 sweeps are coordinate descent.
 
-    in_threads(run, rows, threads)
-    found = torch.from_numpy(states[:, :columns]).to(torch.uint8)
-    ended = errors(grid.decode(found), w, H)
-    return torch.where((ended < start)[:, None], found, codes.cpu()).to(codes.device)
+        At temperature T the error of d degrees of freedom is about d T / 2, so T falls geometrically from 2 to 0.3
+        times the start's error / d: the entries of H say little about it where H is ill-conditioned. What comes back
+        is no worse than coordinate descent from the same start, in f, and row by row where no row feels another.
+
+        Args:
+            codes: ``(R, C)`` uint8.
+            grid: of the codes.
+            sweeps: visits of every weight at a falling temperature.
+            seed: any integer from 0.
+        """
+        found = self._run(codes, grid, np.empty(0), seed)
+        if not sweeps:
+            return found
+        hot = self._run(found, grid, HOT * (COLD / HOT) ** (np.arange(sweeps) / max(sweeps - 1, 1)), seed)
+        hot = self._run(hot, grid, np.empty(0), seed)  # from new fields: many additions have rounded the old ones
+        better = self.errors(hot, grid) < self.errors(found, grid)
+        if self.output is not None:
+            better[:] = self.errors(hot, grid).sum() < self.errors(found, grid).sum()
+        return torch.where(better[:, None].to(codes.device), hot, found)
+
+    def _run(self, codes: Tensor, grid: Grid, fall: Array, seed: int) -> Tensor:
+        """Sweeps at the temperatures ``fall``, or a descent if there are none."""
+        from qanneal_opt.compress.kernels_lattice import anneal
+
+        rows, columns = codes.shape
+        error = (grid.decode(codes.cpu()).double() - self.weight).float()
+        pulls, states = _padded(error @ self._single), _padded(codes.float())
+        if self._coupling is not None:
+            error = self._coupling @ error  # with what the other rows add
+        energy = ((error @ self._single) * error).sum(1).clamp(min=0.0)  # of each row, the others held
+        steps = _padded(grid.spread(columns)[0].cpu(), 1.0)
+        temperatures = (energy / columns).numpy()
+        keys = np.random.default_rng(seed).integers(2**64, size=rows, dtype=np.uint64)
+
+        def work(fields: Array, rows: slice, coupling: Array, fall: Array, passed: int, low: int, high: int) -> int:
+            moves: int = anneal(
+                fields, pulls[rows], states[rows], steps[rows], self._matrix, self._diagonal, coupling, grid.top,
+                temperatures[rows], fall.astype(np.float32), passed, keys[rows], low, high,
+            )  # fmt: skip
+            return moves
+
+        if self._coupling is None:
+            fields, free = pulls.copy(), np.empty((0, 0), np.float32)
+            in_threads(partial(work, fields, slice(None), free, fall, 0), rows, self.threads)
+        else:
+            for passed in range(0, len(fall), STAY) if len(fall) else range(_VISITS):
+                moves = 0
+                for low in range(0, rows, _BLOCK):
+                    block = slice(low, low + _BLOCK)
+                    fields = (self._coupling[block] @ torch.from_numpy(pulls)).numpy()
+                    inner = self._coupling[block, block].contiguous().numpy()
+                    moves += work(fields, block, inner, fall[passed : passed + STAY], passed, 0, len(fields))
+                if moves == 0:
+                    break
+        return torch.from_numpy(states[:, :columns]).to(codes)
+
+
+def _padded(rows: Tensor, value: float = 0.0) -> Array:
+    """Rows as the kernels read them: float32, contiguous, a multiple of 16 columns."""
+    padding = (0, -rows.shape[-1] % LANES)
+    return torch.nn.functional.pad(rows.cpu().float(), padding, value=value).contiguous().numpy()

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from qanneal_opt.compress.beam import beam
 from qanneal_opt.compress.gptq import Factor, gptq
-from qanneal_opt.compress.grid import Grid, fit_grid, refit_grid
-from qanneal_opt.compress.lattice import search
+from qanneal_opt.compress.grid import Grid, fit_grid
+from qanneal_opt.compress.lattice import Lattice
+from qanneal_opt.compress.refit import refit_grid
 
 __all__ = ["METHODS", "Problem", "Rounded", "round_matrix"]
 
@@ -83,6 +84,7 @@ def round_matrix(
     seed: int = 0,
     threads: int | None = None,
     damping: float = 0.01,
+    output_damping: float = 0.1,
     refit: bool = True,
     beam_width: int = 16,
     kronecker_passes: int = 3,
@@ -94,21 +96,23 @@ def round_matrix(
     workers = torch.get_num_threads() if threads is None else threads
     weight, H = problem.weight.double(), problem.centred()
     grid = fit_grid(weight, H, bits, group_size=group_size, symmetric=symmetric, weighted=weighted, zero=zero)
-    nearest = grid.nearest(weight)
     factor = Factor.of(H, damping=damping)
-    babai = gptq(weight, grid, factor, threads=workers)
-    objective = {"rtn": problem.objective(grid.decode(nearest)), "gptq": problem.objective(grid.decode(babai))}
-    codes = {"rtn": nearest, "gptq": babai}.get(method)
-    if codes is None:
-        codes = beam(weight, grid, factor, width=beam_width, threads=workers) if method == "beam" else babai
-        if method != "beam":
-            codes = search(
-                weight, codes, grid, H, sweeps=sweeps if method == "anneal" else 0, seed=seed, threads=workers
-            )
+    nearest, babai = grid.nearest(weight), gptq(weight, grid, factor, threads=workers)
+    objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
+    output = None if problem.output is None else _damped(problem.output.double(), output_damping)
+    loose = "fixed" if symmetric else zero
+    if method in ("cd", "anneal"):
+        lattice, codes = Lattice(weight, H, output, threads=workers), babai
+        for turn in range(kronecker_passes):
+            codes = lattice.search(codes, grid, sweeps=sweeps if method == "anneal" else 0, seed=seed + turn)
+            if refit:
+                grid = refit_grid(weight, codes, grid, H, output, zero=loose)
+    else:
+        codes = nearest if method == "rtn" else babai
+        if method == "beam":
+            codes = beam(weight, grid, factor, width=beam_width, threads=workers)
         if refit:
-            fitted = refit_grid(weight, codes, grid, H, zero="fixed" if symmetric else zero)
-            if problem.objective(fitted.decode(codes)) < problem.objective(grid.decode(codes)):
-                grid = fitted
+            grid = refit_grid(weight, codes, grid, H, output, zero=loose)
     value = grid.decode(codes)
     objective["final"] = problem.objective(value)
     shift = None
@@ -117,3 +121,8 @@ def round_matrix(
     if not math.isfinite(objective["final"]):
         raise ValueError("Invalid moment: the objective is not finite")
     return Rounded(codes, grid, shift, objective, time.perf_counter() - begun)
+
+
+def _damped(matrix: Tensor, damping: float) -> Tensor:
+    diagonal = matrix.diagonal()
+    return matrix + torch.diag_embed(damping * diagonal.mean().expand(len(diagonal)))

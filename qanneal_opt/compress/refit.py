@@ -1,0 +1,110 @@
+r"""The grid fitted to codes that are held: least squares of all scales and offsets of a matrix.
+
+With :math:`v_{rc} = s_{rg} q_{rc} + o_{rg}` the error :math:`f = \mathrm{tr}(G (V - W) H (V - W)^\top)` is quadratic in
+s and o. Rows feel each other through G; conjugate gradients, preconditioned by each row's own system, need one step
+without G and few with it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qanneal_opt.compress.grid import Grid
+
+__all__ = ["refit_grid"]
+
+_STEPS = 20
+_ENOUGH = 1e-6  # of the first residual, in the preconditioner's norm squared
+
+
+def refit_grid(
+    weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, output: Tensor | None = None, *, zero: str = "integer"
+) -> Grid:
+    """The grid of the same kind with a smaller f, the codes held; the old one if none is found.
+
+    Args:
+        weight: ``(R, C)``: W.
+        codes: ``(R, C)`` uint8: q.
+        grid: of the codes.
+        moment: ``(C, C)``: H.
+        output: ``(R, R)``: G; ``None`` for the identity.
+        zero: ``"real"``; ``"integer"``: zero points are rounded and the scales fitted again; ``"fixed"``: they stay.
+
+    >>> weight, grid = torch.tensor([[0.0, 1.1, 2.2]]), Grid(2, torch.tensor([[1.0]]), torch.tensor([[0.0]]), 3)
+    >>> refit_grid(weight, grid.nearest(weight), grid, torch.eye(3)).scale
+    tensor([[1.1000]])
+    """
+    w, q, H = weight.double(), codes.double(), moment.double()
+    G = None if output is None else output.double()
+    columns = w.shape[1]
+    zeros = grid.zero.double()
+    scales = grid.scale.double()
+    if zero != "fixed":
+        fitted = _fitted(torch.stack([q, torch.ones_like(q)]), torch.stack([scales, -scales * zeros]), w, H, G, grid)
+        scales, zeros = fitted[0], -fitted[1] / fitted[0]
+    if zero == "integer":
+        zeros = zeros.nan_to_num().round().clamp(0, grid.top)
+    if zero != "real":
+        spread = Grid(grid.bits, grid.scale, zeros.float(), grid.group_size).spread(columns)[1]
+        scales = _fitted((q - spread)[None], scales[None], w, H, G, grid)[0]
+    found = Grid(grid.bits, scales.float(), zeros.float(), grid.group_size)
+    if not bool((found.scale > 0).all()) or not bool(found.zero.isfinite().all()):
+        return grid
+    old, new = (_error(g.decode(codes).double() - w, H, G) for g in (grid, found))
+    return found if new < old else grid
+
+
+def _error(difference: Tensor, moment: Tensor, output: Tensor | None) -> float:
+    return float((difference * _through(difference, moment, output)).sum())
+
+
+def _through(difference: Tensor, moment: Tensor, output: Tensor | None) -> Tensor:
+    """G E H."""
+    pull = difference @ moment
+    return pull if output is None else output @ pull
+
+
+def _fitted(features: Tensor, x: Tensor, weight: Tensor, moment: Tensor, output: Tensor | None, grid: Grid) -> Tensor:
+    """Coefficients ``(k, R, G)`` of ``features`` ``(k, R, C)`` with the least f, sought from ``x``."""
+    count, rows, columns = features.shape
+    groups = grid.scale.shape[1]
+    group = torch.arange(columns, device=weight.device) // grid.group_size
+
+    def value(x: Tensor) -> Tensor:  # (R, C)
+        return (x[..., group] * features).sum(0)
+
+    def gathered(pull: Tensor) -> Tensor:  # (k, R, G)
+        out = torch.zeros(count, rows, groups, dtype=weight.dtype, device=weight.device)
+        return out.index_add_(2, group, features * pull)
+
+    own = torch.empty(rows, count, groups, count, groups, dtype=weight.dtype, device=weight.device)
+    for k in range(count):
+        for g in range(groups):
+            part = group == g
+            own[:, k, g] = gathered(features[k][:, part] @ moment[part]).transpose(0, 1)
+    own = own.reshape(rows, count * groups, count * groups)
+    if output is not None:
+        own = own * output.diagonal()[:, None, None]
+    ridge = 1e-9 * own.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)  # groups may be empty, or all of one code
+    own.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
+    factor = torch.linalg.cholesky(own)
+
+    def conditioned(residual: Tensor) -> Tensor:
+        flat = residual.transpose(0, 1).reshape(rows, -1, 1)
+        return torch.cholesky_solve(flat, factor).reshape(rows, count, groups).transpose(0, 1)
+
+    residual = -gathered(_through(value(x) - weight, moment, output))
+    step = conditioned(residual)
+    norm = first = float((residual * step).sum())
+    for _ in range(_STEPS):
+        if not norm > _ENOUGH * first:
+            break
+        pull = gathered(_through(value(step), moment, output))
+        length = norm / float((step * pull).sum())
+        x = x + length * step
+        residual = residual - length * pull
+        towards = conditioned(residual)
+        norm, before = float((residual * towards).sum()), norm
+        step = towards + norm / before * step
+    return x
