@@ -26,6 +26,7 @@ class Layer:
     """
 
     groups = 1
+    by_rows = True  # row r of the matrix is the parameter's entry r
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self.name = name
@@ -73,6 +74,8 @@ class Layer:
 
 class TransposedLayer(Layer):
     """The ``Conv1D`` of transformers' GPT-2: a linear layer whose parameter is W'."""
+
+    by_rows = False
 
     def matrix(self) -> Tensor:
         """The weights as they are, ``(R, C)``."""

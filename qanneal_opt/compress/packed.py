@@ -16,6 +16,7 @@ from qanneal_opt.compress.grid import Grid
 from qanneal_opt.compress.layers import Layer
 
 FORMAT = "1"
+_KEY = "qanneal_opt"  # of the metadata: the format, and below it the report; one key, as several come in any order
 _CHUNK = 2**24  # single bits unpacked at a time
 _EXTRA = "safetensors is not installed: pip install 'qanneal-opt[compress]'"
 
@@ -94,7 +95,7 @@ def write(
     try:
         scratch.touch()
         mode = scratch.stat().st_mode  # safetensors makes files that only their owner can read
-        safetensors.torch.save_file(tensors | rest, scratch, metadata={"qanneal_opt": FORMAT, "report": head})
+        safetensors.torch.save_file(tensors | rest, scratch, metadata={_KEY: f"{FORMAT}\n{head}"})
         scratch.chmod(mode)
         scratch.replace(target)
     finally:
@@ -117,10 +118,9 @@ class Reader:
             self._file: Any = safetensors.safe_open(path, framework="pt")
         except safetensors.SafetensorError as error:
             raise ValueError(f"Invalid path: {path}; it is no safetensors file ({error})") from error
-        metadata = self._file.metadata() or {}
-        if metadata.get("qanneal_opt") != FORMAT:
+        kind, _, self.head = (self._file.metadata() or {}).get(_KEY, "").partition("\n")
+        if kind != FORMAT:
             raise ValueError(f"Invalid path: {path}; a file that report.save wrote is needed")
-        self.head: str = metadata["report"]
         self.rest = [key.removeprefix("rest/") for key in self._file.keys() if key.startswith("rest/")]  # noqa: SIM118
 
     def layer(self, name: str, bits: int, group_size: int, columns: int) -> RoundedLayer:

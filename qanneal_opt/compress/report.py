@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from qanneal_opt.compress.layers import find_layers
 from qanneal_opt.compress.packed import RoundedLayer, write
+from qanneal_opt.encoding.levels import Levels
 from qanneal_opt.terminal import table
 
 
@@ -99,6 +101,28 @@ class QuantizationReport:
                 "seconds": dict(self.seconds),
             }
         )
+
+    def levels(self, name: str) -> Levels:
+        """Give the encoding under which :class:`qanneal_opt.AnnealingOptimizer` goes on from a layer's rounded weights.
+
+        ``{"params": [layer.weight], "encoding": report.levels(name)}`` starts from exactly these codes and scales. Zero
+        points stay; scales are trained if there is one a row of the parameter, and stay otherwise.
+
+        Raises:
+            KeyError: if no layer of this name was rounded.
+        """
+        if name not in self.rounded:
+            raise KeyError(f"Invalid name: {name!r}; rounded were {list(self.rounded)}")
+        (layer,) = [layer for layer in find_layers(self.model)[0] if layer.name == name]
+        grid, codes = self.rounded[name].grid, self.rounded[name].codes
+        scale, zero = (layer.assembled(values) for values in grid.spread(codes.shape[1]))
+        start = None
+        if grid.scale.shape[1] == 1 and layer.by_rows:
+            start, zero = (values.flatten(1)[:, :1].view(-1, *[1] * (values.ndim - 1)) for values in (scale, zero))
+        values = torch.arange(2.0**grid.bits)
+        if bool((zero == zero.flatten()[0]).all()):
+            values, zero = values - float(zero.flatten()[0]), None
+        return Levels(tuple(values.tolist()), scale=scale if start is None else "row", start=start, zero=zero)
 
     def save(self, path: str | Path) -> None:
         """Write codes, grids, all other tensors of the model and this report to a safetensors file.
