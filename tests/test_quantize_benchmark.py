@@ -90,15 +90,15 @@ def test_a_small_network_goes_through_all_of_it(tmp_path, monkeypatch):
         return {"points": ({"mse": float(squared.mean())}, squared)}
 
     def subject(draw):
-        return run.Subject(lambda: copy.deepcopy(model), [inputs + 0.01 * draw], [unseen], judge)
+        return run.Subject(lambda: copy.deepcopy(model), {"points": ([inputs + 0.01 * draw], [unseen])}, judge)
 
     monkeypatch.setitem(run.SUBJECTS, "tiny", subject)
     records = list(run.run("tiny", ["3 bits", "2 bits, groups of 64"], [0, 1], list(contenders.CONTENDERS)))
     runs = [record for record in records if record["record"] == "run"]
     assert len(runs) == 4 * len(contenders.CONTENDERS) and len(records) - len(runs) == 2 * len(contenders.PAIRS)
-    by_name = table.runs(records, "tiny", "3 bits")
+    by_name = table.runs(records, "tiny", "3 bits", "points")
     assert sum(by_name["gptq"][0]["layers"]["calibration"]) < sum(by_name["rtn"][0]["layers"]["calibration"])
     shown = table.tables(records)
-    assert "**tiny, 3 bits**, mean of 2 draws" in shown and "| ours without annealing |" in shown
+    assert "**tiny, 3 bits, calibrated on points**, mean of 2 draws" in shown and "| ours without annealing |" in shown
     table.plot(records, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000

@@ -19,6 +19,7 @@ from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.layer import Moments, layer_moments
 
 Record = dict[str, Any]
+Key = tuple[str, str, str, str]  # width, calibration, contender, kind of data
 WIDTHS: dict[str, dict[str, Any]] = {
     "4 bits": {"bits": 4},
     "3 bits": {"bits": 3},
@@ -58,40 +59,57 @@ def _bias(layer: Layer) -> Tensor:
 
 
 def run(name: str, widths: Sequence[str], draws: Sequence[int], names: Sequence[str]) -> Iterator[Record]:
-    """A record a run; then for each width and pair of contenders, what one error is of the other over all draws."""
-    errors: dict[tuple[str, str, str], list[Tensor]] = {}
+    """A record a run; then, for each width and pair of contenders, ratios of their errors over all draws."""
+    errors: dict[Key, list[Tensor]] = {}
     for draw in draws:
         subject = SUBJECTS[name](draw)
         original = subject.make()
-        parts = {"calibration": subject.calibration, "unseen": subject.unseen}
-        seen = {part: moments(subject, batches) for part, batches in parts.items()}
-        for width in widths:
-            for contender in names:
-                model = subject.make()
-                with clocked() as cost:
-                    qa.quantize(model, subject.calibration, **WIDTHS[width], seed=draw, **CONTENDERS[contender])
-                judged = subject.judge(model)
-                for kind, (_, each) in judged.items():
-                    errors.setdefault((width, contender, kind), []).append(each)
-                yield {
-                    "record": "run",
-                    "subject": name,
-                    "width": width,
-                    "draw": draw,
-                    "contender": contender,
-                    **{kind: means for kind, (means, _) in judged.items()},
-                    "layers": {part: layer_errors(model, original, seen[part]) for part in parts},
-                    **cost,
-                    "threads": torch.get_num_threads(),
-                    "commit": harness.commit(),
-                    "versions": harness.versions(),
-                }
-    kinds = dict.fromkeys(kind for _, _, kind in errors)
-    for width in widths:
+        for calibration, parts in subject.calibrations.items():
+            data, unseen = parts
+            seen = {"calibration": moments(subject, data), "unseen": moments(subject, unseen)}
+            for width in widths:
+                for contender in names:
+                    model = subject.make()
+                    with clocked() as cost:
+                        qa.quantize(model, data, **WIDTHS[width], seed=draw, **CONTENDERS[contender])
+                    judged = subject.judge(model)
+                    for kind, (_, each) in judged.items():
+                        errors.setdefault((width, calibration, contender, kind), []).append(each)
+                    yield {
+                        "record": "run",
+                        "subject": name,
+                        "width": width,
+                        "calibration": calibration,
+                        "draw": draw,
+                        "contender": contender,
+                        "judged": {kind: means for kind, (means, _) in judged.items()},
+                        "layers": {part: layer_errors(model, original, seen[part]) for part in seen},
+                        **cost,
+                        "threads": torch.get_num_threads(),
+                        "commit": harness.commit(),
+                        "versions": harness.versions(),
+                    }
+    for (width, calibration, contender, kind), mine in errors.items():
         for ours, theirs in PAIRS:
-            for kind in kinds if {ours, theirs} <= set(names) else ():
-                # a text's error, mean over draws: the interval is that of other texts
-                a, b = (torch.stack(errors[width, who, kind]).mean(0) for who in (ours, theirs))
-                value, low, high = ratio(a, b)
-                head = {"record": "ratio", "subject": name, "width": width, "kind": kind, "draws": len(draws)}
-                yield {**head, "contender": ours, "to": theirs, "ratio": value, "low": low, "high": high}
+            rivals = [(w, c, n, k) for w, c, n, k in errors if (w, n, k) == (width, theirs, kind)]
+            if ours != contender or not rivals:
+                continue
+            # GPTQ has the calibration that serves it best; an ingredient is judged on the same one.
+            other = min(rivals, key=lambda rival: float(torch.stack(errors[rival]).mean()))
+            if not theirs.startswith("gptq"):
+                other = (width, calibration, theirs, kind)
+            value, low, high = ratio(torch.stack(mine).mean(0), torch.stack(errors[other]).mean(0))
+            yield {
+                "record": "ratio",
+                "subject": name,
+                "width": width,
+                "calibration": calibration,
+                "kind": kind,
+                "contender": contender,
+                "to": theirs,
+                "to_calibration": other[1],
+                "draws": len(draws),
+                "ratio": value,
+                "low": low,
+                "high": high,
+            }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,23 +19,22 @@ Judged = dict[str, tuple[dict[str, float], Tensor]]  # by kind of data: means, a
 class Subject:
     """A trained network and data for one draw.
 
-    `make` gives a fresh copy. `unseen` are batches of the same kind as `calibration` for the layers' objectives.
-    `judge` compares a copy with the original on data that is neither.
+    `make` gives a fresh copy. `calibrations` by name, each with batches of unseen data of the same kind for the
+    layers' objectives. `judge` compares a copy with the original on unseen data.
     """
 
     make: Callable[[], nn.Module]
-    calibration: Sequence[Any]
-    unseen: Sequence[Any]
+    calibrations: dict[str, tuple[Sequence[Any], Sequence[Any]]]
     judge: Callable[[nn.Module], Judged]
 
 
 SENTENCES, DOCUMENTS = 1000, 150  # judged by
 
 
-def transformer(draw: int, joined: float = 0.5) -> Subject:
+def transformer(draw: int) -> Subject:
     """MiniLM-L6 on unseen sentences and on documents; of the tuning parts for draws of tuning.
 
-    A share of the calibration sentences is `joined` to passages.
+    Calibrated on single sentences, and on the same with half of them joined to passages.
     """
     corpus = text.corpus()
     tuning = draw >= text.FIRST_TUNING_DRAW
@@ -52,11 +50,14 @@ def transformer(draw: int, joined: float = 0.5) -> Subject:
         distances = {k: Distance.of(minilm.embeddings(model, data[k]), original[k]) for k in data}
         return {kind: (distance.record(), distance.squared) for kind, distance in distances.items()}
 
-    calibration, unseen = (
-        minilm.batches(text.of_all_lengths(sentences, joined))
-        for sentences in (corpus.calibration(draw), kinds["sentences"])
-    )
-    return Subject(minilm.SentenceEncoder, calibration, unseen, judge)
+    def batches(sentences: list[str], joined: float) -> list[minilm.Batch]:
+        return minilm.batches(text.of_all_lengths(sentences, joined))
+
+    calibrations = {
+        name: (batches(corpus.calibration(draw), joined), batches(kinds["sentences"], joined))
+        for name, joined in {"sentences": 0.0, "all lengths": 0.5}.items()
+    }
+    return Subject(minilm.SentenceEncoder, calibrations, judge)
 
 
 def convolutional(draw: int) -> Subject:
@@ -81,11 +82,7 @@ def convolutional(draw: int) -> Subject:
         means = {"mse": float(squared.mean()), "accuracy": float(accuracy), "agreement": float(agreement)}
         return {"digits": (means, squared)}
 
-    return Subject(make, [convnet.images(split.train_inputs)], [inputs], judge)
+    return Subject(make, {"digits": ([convnet.images(split.train_inputs)], [inputs])}, judge)
 
 
-SUBJECTS: dict[str, Callable[[int], Subject]] = {
-    "minilm": transformer,
-    "minilm, calibrated on single sentences": partial(transformer, joined=0.0),
-    "convnet": convolutional,
-}
+SUBJECTS: dict[str, Callable[[int], Subject]] = {"minilm": transformer, "convnet": convolutional}

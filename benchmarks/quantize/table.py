@@ -9,6 +9,8 @@ import numpy as np
 
 Record = dict[str, Any]
 BASELINE, FAIR = "gptq", "gptq + refit + bias"
+LEGEND = """Ratios are of mean errors, with 95% bootstrap intervals over texts; a text's error is the mean over draws.
+Where there are several calibrations, GPTQ and its variants stand with the one that serves them best on that data."""
 
 
 def read(path: Path) -> list[Record]:
@@ -16,18 +18,18 @@ def read(path: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def runs(records: Iterable[Record], subject: str, width: str) -> dict[str, list[Record]]:
-    """By contender, the runs of all draws."""
+def runs(records: Iterable[Record], *head: str) -> dict[str, list[Record]]:
+    """By contender, the runs of all draws of one network, width and calibration."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        if (record["record"], record["subject"], record["width"]) == ("run", subject, width):
+        if record["record"] == "run" and panel(record) == head:
             found.setdefault(record["contender"], []).append(record)
     return found
 
 
-def kinds(record: Record) -> list[str]:
-    """The kinds of data that a run was judged by."""
-    return [name for name, value in record.items() if isinstance(value, dict) and "mse" in value]
+def panel(record: Record) -> tuple[str, str, str]:
+    """Network, width and calibration."""
+    return record["subject"], record["width"], record["calibration"]
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -40,20 +42,29 @@ def layer_ratio(ours: Record, theirs: Record, part: str) -> float:
     return _mean(mine / other for mine, other in pairs if other > 0)
 
 
-def _rows(found: dict[str, list[Record]]) -> Iterable[list[str]]:
-    base, fair = found.get(BASELINE), found.get(FAIR)
+def _ratio(records: Sequence[Record], mine: Record, kind: str, other: str) -> str:
+    wanted = mine["contender"], kind, other
+    for record in records:
+        if record["record"] == "ratio" and panel(record) == panel(mine):
+            found = record["contender"], record["kind"], record["to"]
+            if found == wanted:
+                return f"{record['ratio']:.3f} ({record['low']:.3f} to {record['high']:.3f})"
+    return ""
+
+
+def _rows(records: Sequence[Record], found: dict[str, list[Record]]) -> Iterable[list[str]]:
+    base = found.get(BASELINE)
     for name, mine in found.items():
         row = [name]
-        for kind in kinds(mine[0]):
-            errors = [record[kind]["mse"] for record in mine]
+        for kind, means in mine[0]["judged"].items():
+            errors = [record["judged"][kind]["mse"] for record in mine]
             row.append(f"{_mean(errors):.4f} ({min(errors):.4f} to {max(errors):.4f})")
-            for other in (base, fair):
-                row.append("" if other is None else f"{_mean(errors) / _mean(r[kind]['mse'] for r in other):.3f}")
-            others = [key for key in mine[0][kind] if key != "mse"]
-            row += [f"{_mean(record[kind][key] for record in mine):.4f}" for key in others]
+            row += [_ratio(records, mine[0], kind, other) for other in (BASELINE, FAIR)]
+            row += [f"{_mean(r['judged'][kind][key] for r in mine):.4f}" for key in means if key != "mse"]
         for part in ("calibration", "unseen"):
-            same = base is not None and len(base) == len(mine)
-            row.append(f"{_mean(layer_ratio(a, b, part) for a, b in zip(mine, base)):.3f}" if same and base else "")
+            pairs = zip(mine, base) if base is not None and len(base) == len(mine) else ()
+            ratios = [layer_ratio(ours, theirs, part) for ours, theirs in pairs]
+            row.append(f"{_mean(ratios):.3f}" if ratios else "")
         memory = [record["added_mb"] for record in mine if record["added_mb"] is not None]
         row.append(f"{_mean(record['wall_s'] for record in mine):.1f}")
         yield [*row, f"{max(memory):.0f}" if memory else ""]
@@ -61,9 +72,9 @@ def _rows(found: dict[str, list[Record]]) -> Iterable[list[str]]:
 
 def _header(record: Record) -> list[str]:
     header = ["contender"]
-    for kind in kinds(record):
+    for kind, means in record["judged"].items():
         header += [f"{kind}: MSE (least to most)", "/ gptq", "/ gptq + refit + bias"]
-        header += [key for key in record[kind] if key != "mse"]
+        header += [key for key in means if key != "mse"]
     return [*header, "layers / gptq, calibration", "unseen", "seconds", "MB added"]
 
 
@@ -73,18 +84,19 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def tables(records: Sequence[Record]) -> str:
-    """For each network and width a table of contenders, and one of pairs with 95% intervals."""
-    parts = []
-    for subject, width in dict.fromkeys((record["subject"], record["width"]) for record in records):
-        found = runs(records, subject, width)
+    """For each network, width and calibration a table of contenders, and one of what ours is to each of the others."""
+    parts = [LEGEND + "\n"]
+    for head in dict.fromkeys(panel(record) for record in records):
+        found = runs(records, *head)
         first = next(iter(found.values()))
-        parts.append(f"**{subject}, {width}**, mean of {len(first)} draws\n")
-        parts.append(_markdown([_header(first[0]), *_rows(found)]) + "\n")
-        pairs = [r for r in records if (r["record"], r["subject"], r["width"]) == ("ratio", subject, width)]
-        rows = [["MSE of", "in units of", "data", "ratio (95% interval over texts)"]]
-        for r in pairs:
+        subject, width, calibration = head
+        parts.append(f"**{subject}, {width}, calibrated on {calibration}**, mean of {len(first)} draws\n")
+        parts.append(_markdown([_header(first[0]), *_rows(records, found)]) + "\n")
+        ratios = [r for r in records if r["record"] == "ratio" and panel(r) == head and r["to"] not in (BASELINE, FAIR)]
+        rows = [["MSE of", "in units of", "data", "ratio (95% interval)"]]
+        for r in ratios:
             rows.append([r["contender"], r["to"], r["kind"], f"{r['ratio']:.3f} ({r['low']:.3f} to {r['high']:.3f})"])
-        if pairs:
+        if ratios:
             parts.append(_markdown(rows) + "\n")
     return "\n".join(parts)
 
@@ -96,22 +108,23 @@ def plot(records: Sequence[Record], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = list(dict.fromkeys((record["subject"], record["width"]) for record in records))
+    panels = list(dict.fromkeys(panel(record) for record in records))
     figure, axes = pyplot.subplots(1, len(panels), figsize=(2.6 + 3 * len(panels), 5), sharey=True, squeeze=False)
     names = list(dict.fromkeys(record["contender"] for record in records if record["record"] == "run"))
-    for axis, (subject, width) in zip(axes[0], panels):
-        found = runs(records, subject, width)
-        base = {record["draw"]: record for record in found.get(BASELINE, [])}
-        for kind, marker in zip(kinds(next(iter(found.values()))[0]), "o^"):
+    for axis, head in zip(axes[0], panels):
+        found = runs(records, *head)
+        base = {record["draw"]: record["judged"] for record in found.get(BASELINE, [])}
+        for kind, marker in zip(next(iter(found.values()))[0]["judged"], "o^"):
             points = [
-                (record[kind]["mse"] / base[record["draw"]][kind]["mse"], names.index(name))
+                (record["judged"][kind]["mse"] / base[record["draw"]][kind]["mse"], names.index(name))
                 for name, mine in found.items()
                 for record in mine
                 if record["draw"] in base
             ]
             axis.plot(*zip(*points) if points else ([], []), marker, label=kind, alpha=0.7, markersize=5)
         axis.axvline(1.0, color="grey", linewidth=0.8)
-        axis.set(title=f"{subject}, {width}", xlabel="MSE / GPTQ's", xscale="log")
+        axis.set_title("\n".join(head), fontsize=9)
+        axis.set(xlabel="MSE / GPTQ's", xscale="log")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     axes[0][0].set_yticks(range(len(names)), names)
