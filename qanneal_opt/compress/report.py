@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from qanneal_opt.compress.layers import find_layers
@@ -119,10 +118,14 @@ class QuantizationReport:
         start = None
         if grid.scale.shape[1] == 1 and layer.by_rows:
             start, zero = (values.flatten(1)[:, :1].view(-1, *[1] * (values.ndim - 1)) for values in (scale, zero))
-        values = torch.arange(2.0**grid.bits)
-        if bool((zero == zero.flatten()[0]).all()):
-            values, zero = values - float(zero.flatten()[0]), None
-        return Levels(tuple(values.tolist()), scale=scale if start is None else "row", start=start, zero=zero)
+        first = float(zero.flatten()[0])
+        alike = bool((zero == first).all())
+        return Levels(
+            tuple(k - first * alike for k in range(2**grid.bits)),
+            scale=scale if start is None else "row",
+            start=start,
+            zero=None if alike else zero,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write codes, grids, all other tensors of the model and this report to a safetensors file.

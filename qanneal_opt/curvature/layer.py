@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from qanneal_opt.curvature.coherent import mixed
 from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.moments import Gram
 from qanneal_opt.curvature.outputs import OutputMoments
-from qanneal_opt.curvature.rows import Rows, watching
+from qanneal_opt.curvature.rows import Rows, stamp, watching
 from qanneal_opt.guards import evaluating
 from qanneal_opt.terminal import progress
 
@@ -109,15 +110,15 @@ class _InputMoments:
         self.sums = {layer.name: blank.setdefault(layer.key, Gram()) for layer in layers}
         self.order: dict[str, None] = {}  # names, as they were first called
         self.mask: Tensor | None = None
-        self._last: tuple[Tensor, int, Gram, Gram] | None = None  # a tensor, its version, the sums before and after it
+        self._last: tuple[Tensor, Any, Gram, Gram] | None = None  # a tensor, its stamp, the sums before and after it
 
     def add(self, layer: Rows, x: Tensor) -> None:
         """Take an input."""
         self.order.setdefault(layer.name)
-        old, version = self.sums[layer.name], 0 if x.is_inference() else x._version
+        old, mark = self.sums[layer.name], stamp(x)
         if self._last is not None:
-            tensor, seen, before, after = self._last
-            if before is old and seen == version and _same(tensor, x):
+            _, seen, before, after = self._last
+            if before is old and seen == mark:
                 self.sums[layer.name] = after
                 return
         alone = sum(gram is old for gram in self.sums.values()) == 1
@@ -125,7 +126,7 @@ class _InputMoments:
         for rows in layer.input_rows(x, self.mask):
             new.add(rows)
         self.sums[layer.name] = new
-        self._last = None if alone else (x, version, old, new)
+        self._last = None if alone else (x, mark, old, new)
 
     def forget(self) -> None:
         """Let go of the batch's tensors."""
@@ -151,8 +152,3 @@ def _means(inputs: _InputMoments, outputs: OutputMoments, coherence: float) -> d
             raise ValueError(f"Invalid data: NaN or infinity in the gradient at the output of layer {name!r}")
         found[name] = Moments(moment, mean, slope, gram.rows)
     return found
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether both are the same numbers in memory; versions tell whether they were written in between."""
-    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype

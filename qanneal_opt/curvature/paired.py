@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qanneal_opt.curvature.feed import Feed, Shown
 from qanneal_opt.curvature.moments import Gram
-from qanneal_opt.curvature.rows import AnyRows, Rows, watching
+from qanneal_opt.curvature.rows import AnyRows, Rows, stamp, watching
 from qanneal_opt.guards import evaluating
 from qanneal_opt.terminal import progress
 
@@ -48,7 +49,7 @@ def call_stages(feed: Feed, layers: Sequence[AnyRows]) -> tuple[list[list[AnyRow
     known: set[str] = set()
     calls: Counter[str] = Counter()
     most: Counter[str] = Counter()
-    last: list[Tensor] = []  # the input of the latest stage, while its batch is under way
+    last: list[Any] = []  # the input of the latest stage and its stamp, while its batch is under way
     empty = True
 
     def take(layer: AnyRows, x: Tensor) -> None:
@@ -56,10 +57,11 @@ def call_stages(feed: Feed, layers: Sequence[AnyRows]) -> tuple[list[list[AnyRow
         if layer.name in known:
             return
         known.add(layer.name)
-        if not (last and last[0].data_ptr() == x.data_ptr() and last[0].shape == x.shape):
+        mark = stamp(x)
+        if not (last and last[1] == mark):
             stages.append([])
         stages[-1].append(layer)
-        last[:] = [x]
+        last[:] = [x, mark]
 
     with evaluating(feed.model), torch.no_grad(), watching(layers, take):
         for shown in feed:

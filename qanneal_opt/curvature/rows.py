@@ -35,6 +35,12 @@ class Rows(Protocol):
 AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
+def stamp(x: Tensor) -> tuple[Any, ...]:
+    """Two tensors with the same stamp are the same numbers in memory, not written in between, while one is alive."""
+    version = 0 if x.is_inference() else x._version
+    return x.data_ptr(), version, x.shape, x.stride(), x.dtype
+
+
 def tokens(values: Tensor, mask: Tensor | None) -> Tensor:
     """The rows ``(N, C)`` of ``(..., C)`` that count; all, if the leading dimensions are not those of the mask.
 
