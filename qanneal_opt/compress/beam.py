@@ -11,6 +11,8 @@ from qanneal_opt.compress.threads import in_threads
 
 __all__ = ["beam"]
 
+_ROWS = 16  # prefixes worked on together
+
 
 def beam(weight: Tensor, grid: Grid, factor: Factor, *, width: int = 16, threads: int = 1) -> Tensor:
     """Round each row column by column, the ``width`` cheapest beginnings kept; width 1 is GPTQ.
@@ -39,7 +41,7 @@ def beam(weight: Tensor, grid: Grid, factor: Factor, *, width: int = 16, threads
     def run(low: int, high: int) -> None:
         search(rows, scale, zero, spread, price, grid.top, width, low, high, ordered.numpy())
 
-    in_threads(run, len(rows), threads)
+    in_threads(run, len(rows), max(1, _ROWS // width), threads)
     codes = torch.empty_like(ordered)
     codes[:, order] = ordered
     return codes.to(weight.device)

@@ -40,7 +40,7 @@ class Grid:
     @property
     def top(self) -> int:
         """The highest code."""
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     def spread(self, columns: int) -> tuple[Tensor, Tensor]:
         """Scale and zero point of each weight, ``(R, columns)`` float32 both."""

@@ -20,8 +20,9 @@ from qanneal_opt.simd import HALF, ONE, ZERO, Float, Row, add, at, entry, fill, 
 
 Array = np.ndarray[Any, Any]
 
+_POINTER: Any = types.CPointer
+_FLOATS = _POINTER(types.float32)
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_FLOATS: Any = types.CPointer(types.float32)
 FAR = np.float32(1e30)
 DESCENT = 200  # sweeps at most: rounding might turn in circles
 

@@ -25,7 +25,8 @@ Array = np.ndarray[Any, Any]
 HOT, COLD = 2.0, 0.3  # of the error a degree of freedom has at the start
 STAY = 10  # sweeps of a row before the next, where rows feel each other
 _BLOCK = 32  # rows whose fields are made together: one matrix product
-_VISITS = 10  # of a descent, at most: where rows feel each other its end is far
+_PIECE = 16  # rows a thread takes at a time
+_VISITS = 6  # of a descent, at most: where rows feel each other its end is far
 
 
 class Lattice:
@@ -50,9 +51,10 @@ class Lattice:
         self.output = None if output is None else output.double().cpu()
         self.threads = threads
         self._coupling = None if self.output is None else (self.output / self.output.diagonal()[:, None]).float()
-        self._single = self.moment.float()
+        unit = float(self.moment.diagonal().max().clamp(min=1e-300))
+        self._single = (self.moment / unit).float()
         diagonal = self._single.diagonal()
-        still = diagonal <= 1e-9 * diagonal.max().clamp(min=1e-30)  # what no input reaches is left where it is
+        still = diagonal <= 1e-9  # what no input reaches is left where it is
         self._matrix = _padded(torch.nn.functional.pad(self._single, (0, 0, 0, -len(diagonal) % LANES)))
         self._diagonal = _padded(torch.where(still, float(FAR), diagonal), float(FAR))
 
@@ -108,7 +110,7 @@ class Lattice:
 
         if self._coupling is None:
             fields, free = pulls.copy(), np.empty((0, 0), np.float32)
-            in_threads(partial(work, fields, slice(None), free, fall, 0), rows, self.threads)
+            in_threads(partial(work, fields, slice(None), free, fall, 0), rows, _PIECE, self.threads)
         else:
             for passed in range(0, len(fall), STAY) if len(fall) else range(_VISITS):
                 moves = 0

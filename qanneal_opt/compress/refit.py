@@ -14,7 +14,7 @@ from qanneal_opt.compress.grid import Grid
 
 __all__ = ["refit_grid"]
 
-_STEPS = 20
+_STEPS = 6
 _ENOUGH = 1e-6  # of the first residual, in the preconditioner's norm squared
 
 
@@ -71,12 +71,15 @@ def _fitted(features: Tensor, x: Tensor, weight: Tensor, moment: Tensor, output:
     groups = grid.scale.shape[1]
     group = torch.arange(columns, device=weight.device) // grid.group_size
 
+    single = features.float()
+
     def value(x: Tensor) -> Tensor:  # (R, C)
-        return (x[..., group] * features).sum(0)
+        return (x.float()[..., group] * single).sum(0)
 
     def gathered(pull: Tensor) -> Tensor:  # (k, R, G)
-        out = torch.zeros(count, rows, groups, dtype=weight.dtype, device=weight.device)
-        return out.index_add_(2, group, features * pull)
+        products = torch.nn.functional.pad(features * pull, (0, groups * grid.group_size - columns))
+        sums: Tensor = products.unflatten(2, (groups, grid.group_size)).sum(3)
+        return sums
 
     own = torch.empty(rows, count, groups, count, groups, dtype=weight.dtype, device=weight.device)
     for k in range(count):
@@ -94,13 +97,15 @@ def _fitted(features: Tensor, x: Tensor, weight: Tensor, moment: Tensor, output:
         flat = residual.transpose(0, 1).reshape(rows, -1, 1)
         return torch.cholesky_solve(flat, factor).reshape(rows, count, groups).transpose(0, 1)
 
-    residual = -gathered(_through(value(x) - weight, moment, output))
+    # The steps are in float32: what they come to is judged in float64.
+    H, G = moment.float(), None if output is None else output.float()
+    residual = -gathered(_through(value(x) - weight.float(), H, G))
     step = conditioned(residual)
     norm = first = float((residual * step).sum())
     for _ in range(_STEPS):
         if not norm > _ENOUGH * first:
             break
-        pull = gathered(_through(value(step), moment, output))
+        pull = gathered(_through(value(step), H, G))
         length = norm / float((step * pull).sum())
         x = x + length * step
         residual = residual - length * pull

@@ -7,20 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["in_threads"]
 
-_PIECE = 16  # rows: they share what a kernel reads of H while it is in the cache
 
-
-def in_threads(work: Callable[[int, int], None], rows: int, threads: int) -> None:
-    """Call ``work(low, high)`` for pieces of at most 16 rows, in at most ``threads`` threads; compiled code only.
+def in_threads(work: Callable[[int, int], object], rows: int, piece: int, threads: int) -> None:
+    """Call compiled ``work(low, high)`` for pieces of at most ``piece`` rows, in at most ``threads`` threads.
 
     Pieces do not depend on the number of threads, so neither does the result. Keep BLAS out of ``work``: it has
     threads of its own.
     """
-    pieces = [(low, min(low + _PIECE, rows)) for low in range(0, rows, _PIECE)]
+    pieces = [(low, min(low + piece, rows)) for low in range(0, rows, piece)]
     if threads == 1 or len(pieces) < 2:
-        for piece in pieces:
-            work(*piece)
+        for low, high in pieces:
+            work(low, high)
         return
     with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
-        for _ in pool.map(lambda piece: work(*piece), pieces):
+        for _ in pool.map(lambda ends: work(*ends), pieces):
             pass
