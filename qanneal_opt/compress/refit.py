@@ -103,10 +103,11 @@ def _fitted(features: Tensor, x: Tensor, weight: Tensor, moment: Tensor, output:
     step = conditioned(residual)
     norm = first = float((residual * step).sum())
     for _ in range(_STEPS):
-        if not norm > _ENOUGH * first:
-            break
         pull = gathered(_through(value(step), H, G))
-        length = norm / float((step * pull).sum())
+        bend = float((step * pull).sum())
+        if not norm > _ENOUGH * first or not bend > 0.0:
+            break
+        length = norm / bend
         x = x + length * step
         residual = residual - length * pull
         towards = conditioned(residual)

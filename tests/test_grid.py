@@ -1,0 +1,122 @@
+"""Grids: ranges, nearest codes, and their fit to codes that are held."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qanneal_opt.compress.grid import Grid, fit_grid
+from qanneal_opt.compress.refit import refit_grid
+from tests.lattices import layer
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.booleans(), st.booleans())
+def test_nearest_codes_are_the_nearest(bits, rows, columns, size, symmetric, real):
+    problem = layer(rows, columns, bits)
+    zero = "real" if real else "integer"
+    grid = fit_grid(problem.weight, problem.moment, bits, group_size=size, symmetric=symmetric, zero=zero)
+    assert grid.scale.shape == grid.zero.shape == (rows, -(-columns // min(size, columns)))
+    if not real:
+        assert torch.equal(grid.zero, grid.zero.round())
+    levels = torch.stack([grid.decode(torch.full((rows, columns), q)) for q in range(2**bits)])
+    distance = (levels - problem.weight).abs()
+    chosen = (grid.decode(grid.nearest(problem.weight)) - problem.weight).abs()
+    assert torch.allclose(chosen, distance.amin(0), atol=1e-6)
+
+
+def test_the_range_of_a_group_is_its_own():
+    weight = torch.tensor([[0.0, 3.0, -10.0, 20.0, 0.5]])
+    grid = fit_grid(weight, torch.eye(5), 2, group_size=2, weighted=False)
+    assert torch.allclose(grid.scale, torch.tensor([[1.0, 10.0, 0.5 / 3]]))
+    assert grid.zero.tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_a_weighted_range_has_the_least_weighted_error_of_all_tried():
+    problem = layer(20, 30, 0)
+    price = problem.moment.diagonal()
+
+    def errors(grid):
+        return ((grid.decode(grid.nearest(problem.weight)) - problem.weight) ** 2 * price).sum(1)
+
+    weighted = errors(fit_grid(problem.weight, problem.moment, 3))
+    assert bool((weighted <= errors(fit_grid(problem.weight, problem.moment, 3, weighted=False)) + 1e-9).all())
+    assert float(weighted.sum()) < 0.9 * float(
+        errors(fit_grid(problem.weight, problem.moment, 3, weighted=False)).sum()
+    )
+
+
+def test_rows_of_zeros_and_single_numbers_stay_what_they_are():
+    weight = torch.tensor([[0.0, 0.0], [2.0, 2.0], [-3.0, 0.0]])
+    grid = fit_grid(weight, torch.eye(2), 2)
+    assert torch.allclose(grid.decode(grid.nearest(weight)), weight)
+
+
+@pytest.mark.parametrize("output", [False, True])
+@pytest.mark.parametrize("size", [12, 5])
+def test_a_real_refit_is_the_least_squares_solution(output, size, monkeypatch):
+    monkeypatch.setattr("qanneal_opt.compress.refit._STEPS", 500)
+    monkeypatch.setattr("qanneal_opt.compress.refit._ENOUGH", 0.0)
+    problem = layer(4, 12, 1, output=output)
+    weight, H, G = problem.weight.double(), problem.moment, problem.output
+    grid = fit_grid(weight, H, 2, group_size=size, zero="real")
+    codes = grid.nearest(weight)
+    fitted = refit_grid(weight, codes, grid, H, G, zero="real")
+    group = torch.arange(12) // size
+    columns = []  # of the design: every scale and offset of every row, by hand
+    for r in range(4):
+        for g in range(grid.scale.shape[1]):
+            for feature in (codes[r].double(), torch.ones(12).double()):
+                column = torch.zeros(4, 12, dtype=torch.float64)
+                column[r] = feature * (group == g)
+                columns.append(column.flatten())
+    design = torch.stack(columns, 1)
+    metric = torch.kron(torch.eye(4).double() if G is None else G, H)
+    best = torch.linalg.lstsq(
+        torch.linalg.cholesky(metric).T @ design, torch.linalg.cholesky(metric).T @ weight.flatten()
+    )
+    least = problem.objective((design @ best.solution).reshape(4, 12))
+    assert problem.objective(fitted.decode(codes)) == pytest.approx(least, rel=2e-2, abs=1e-9)
+    assert least < 0.9 * problem.objective(grid.decode(codes))
+
+
+@pytest.mark.parametrize("zero", ["integer", "fixed", "real"])
+@pytest.mark.parametrize("output", [False, True])
+def test_a_refit_lowers_the_error_and_keeps_the_kind(zero, output):
+    problem = layer(16, 24, 2, output=output)
+    grid = fit_grid(problem.weight, problem.moment, 2, group_size=8)
+    codes = grid.nearest(problem.weight)
+    fitted = refit_grid(problem.weight, codes, grid, problem.moment, problem.output, zero=zero)
+    assert problem.objective(fitted.decode(codes)) < 0.99 * problem.objective(grid.decode(codes))
+    assert bool((fitted.scale > 0).all())
+    if zero == "integer":
+        assert torch.equal(fitted.zero, fitted.zero.round()) and bool((fitted.zero <= 3).all())
+    if zero == "fixed":
+        assert torch.equal(fitted.zero, grid.zero)
+
+
+def test_a_refit_of_codes_that_are_all_equal_is_finite():
+    weight = torch.full((2, 4), 0.3)
+    grid = Grid(2, torch.ones(2, 1), torch.zeros(2, 1), 4)
+    fitted = refit_grid(weight, torch.full((2, 4), 2, dtype=torch.uint8), grid, torch.eye(4), zero="fixed")
+    assert torch.allclose(fitted.decode(torch.full((2, 4), 2)), weight, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"bits": 0}, "Invalid bits: 0"),
+        ({"bits": 9}, "Invalid bits: 9"),
+        ({"bits": True}, "Invalid bits: True"),
+        ({"bits": 2.0}, "Invalid bits: 2.0"),
+        ({"group_size": 0}, "Invalid group_size: 0"),
+        ({"zero": "float"}, "Invalid zero: 'float'"),
+        ({"weight": torch.tensor([[1.0, torch.nan]])}, "Invalid weight: not finite"),
+        ({"weight": torch.ones(2)}, r"Invalid weight: shape \(2,\)"),
+        ({"moment": torch.eye(3)}, r"Invalid moment: shape \(3, 3\); must be \(2, 2\)"),
+    ],
+)
+def test_what_is_out_of_range_is_named(changed, message):
+    given = {"weight": torch.ones(1, 2), "moment": torch.eye(2), "bits": 3} | changed
+    with pytest.raises(ValueError, match=message):
+        fit_grid(**given)
