@@ -46,9 +46,9 @@ class Layer:
 
     @property
     def size(self) -> int:
-        """Bytes of the second moments of inputs and output gradients, float64."""
+        """Bytes of the second moments of inputs, of both kinds, and output gradients, float64."""
         rows, columns = self.matrix().shape
-        return 8 * self.groups * (columns**2 + (rows // self.groups) ** 2)
+        return 8 * self.groups * (2 * columns**2 + (rows // self.groups) ** 2)
 
     def matrix(self) -> Tensor:
         """The weights as they are, ``(R, C)``."""

@@ -11,6 +11,7 @@ from qanneal_opt.compress.rounding import METHODS
 OBJECTIVES = ("input", "kronecker")
 ZEROS = ("integer", "real")
 _BASELINES = ("rtn", "gptq")  # without refit, bias correction and Kronecker objective unless asked for
+_DAMPING = 0.1  # where codes are searched for: small eigenvalues of H are the calibration's noise
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,13 @@ class Options:
     refit: bool | None
     bias: bool | None
     sequential: bool
-    damping: float
+    damping: float | None
     output_damping: float
     sweeps: int
     beam_width: int
     kronecker_passes: int
     projections: int
+    coherence: float
     memory: float
     threads: int | None
     seed: int
@@ -47,12 +49,21 @@ class Options:
         plain = self.method in _BASELINES
         objective = ("input" if plain else "kronecker") if self.objective is None else self.objective
         refit, bias = (not plain if chosen is None else chosen for chosen in (self.refit, self.bias))
-        projections = self.projections if objective == "kronecker" else 0
-        return replace(self, objective=objective, refit=refit, bias=bias, projections=projections)
+        projections, coherence = (self.projections, self.coherence) if objective == "kronecker" else (0, 0.0)
+        damping = (0.01 if plain else _DAMPING) if self.damping is None else self.damping
+        return replace(
+            self,
+            objective=objective,
+            refit=refit,
+            bias=bias,
+            projections=projections,
+            coherence=coherence,
+            damping=damping,
+        )
 
     def of_one_matrix(self) -> dict[str, Any]:
         """Those of :func:`round_matrix`."""
-        others = ("objective", "bias", "sequential", "projections", "memory", "seed")
+        others = ("objective", "bias", "sequential", "projections", "coherence", "memory", "seed")
         return {name: value for name, value in asdict(self).items() if name not in others}
 
     def _check(self) -> None:
@@ -76,12 +87,16 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, bool) and not (value is None and name in ("refit", "bias")):
                 raise ValueError(f"Invalid {name}: {value!r}; True or False is needed")
-        for name in ("damping", "output_damping", "memory"):
+        for name in ("damping", "output_damping", "memory", "coherence"):
             value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and 0 <= value < math.inf) or (
-                name != "output_damping" and not value
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+            if not (number and (value or name in ("output_damping", "coherence"))) and (name, value) != (
+                "damping",
+                None,
             ):
                 raise ValueError(f"Invalid {name}: {value}; a positive finite number is needed")
+        if self.coherence >= 1:
+            raise ValueError(f"Invalid coherence: {self.coherence}; a number in [0, 1) is needed")
 
 
 def _whole(value: Any) -> bool:

@@ -17,6 +17,8 @@ from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.layer import Moments, layer_moments
 from qanneal_opt.curvature.paired import PairedMoments, call_stages, paired_moments
 
+_RIDGE = 0.01  # of the mean diagonal
+
 
 def round_in_sequence(
     feed: Feed, layers: Sequence[Layer], options: Options, undo: Undo, spent: dict[str, float]
@@ -27,7 +29,7 @@ def round_in_sequence(
 
     .. math:: W^* = (W\, \overline{x x'^\top} + \lambda W) (\overline{x' x'^\top} + \lambda)^{-1}
 
-    the least-squares weights for its old outputs, :math:`\lambda` (``options.damping`` mean diagonals) towards W; with
+    the least-squares weights for its old outputs, :math:`\lambda` (1% of the mean diagonal) towards W; with
     a bias that takes up means, of x and x' without their means. Gradients at the outputs are those of the model as it
     was.
     """
@@ -79,7 +81,7 @@ def _round(
             now = now - torch.outer(paired.mean_now[g], paired.mean_now[g])
             cross = cross - torch.outer(paired.mean_before[g], paired.mean_now[g])
         ridge = torch.eye(len(now), dtype=now.dtype, device=now.device)
-        ridge *= (options.damping * now.diagonal().mean()).clamp(min=1e-30)
+        ridge *= (_RIDGE * now.diagonal().mean()).clamp(min=1e-30)
         target[part] = torch.linalg.solve(now + ridge, w @ (cross + ridge), left=False)
         more[part] = w @ paired.mean_before[g] - target[part] @ paired.mean_now[g]
     moments = Moments(paired.now, paired.mean_now, slopes, paired.rows)
