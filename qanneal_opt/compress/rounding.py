@@ -122,7 +122,7 @@ def round_matrix(
         sweeps: visits of each weight by the annealing.
         seed: any integer from 0; equal seeds give equal codes.
         threads: at most so many; ``None`` for :func:`torch.get_num_threads`. No result depends on it.
-        damping: of the mean of H's diagonal, added to it where GPTQ and the beam factor H.
+        damping: of the mean of H's diagonal, added to it where codes and grids are sought; ``objective`` is without.
         output_damping: of the mean of G's diagonal, added to it: G comes from few samples.
         refit: fit the scales and zero points to the codes by least squares in f.
         beam_width: of the beam.
@@ -156,19 +156,21 @@ def round_matrix(
     factor = Factor.of(H, damping=damping)
     nearest, babai = grid.nearest(weight), gptq(weight, grid, factor, threads=workers)
     objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
+    # What is gained on eigenvalues that few data left small is not there on others: searched for are codes for more H.
+    sought = H + damping * H.diagonal().mean() * torch.eye(len(H), dtype=H.dtype, device=H.device)
     loose = "fixed" if symmetric else zero
     codes = nearest if method == "rtn" else babai
     if method in ("cd", "anneal"):
-        lattice = Lattice(weight, H, G, threads=workers)
+        lattice = Lattice(weight, sought, G, threads=workers)
         for turn in range(kronecker_passes):
             codes = lattice.search(codes, grid, sweeps=sweeps if method == "anneal" else 0, seed=seed + turn)
             if refit:
-                grid = refit_grid(weight, codes, grid, H, G, zero=loose)
+                grid = refit_grid(weight, codes, grid, sought, G, zero=loose)
     else:
         if method == "beam":
             codes = beam(weight, grid, factor, width=beam_width, threads=workers)
         if refit:
-            grid = refit_grid(weight, codes, grid, H, G, zero=loose)
+            grid = refit_grid(weight, codes, grid, sought, G, zero=loose)
     rounded = grid.decode(codes)
     objective["final"] = problem.objective(rounded)
     shift = None
