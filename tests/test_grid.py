@@ -53,7 +53,7 @@ def test_rows_of_zeros_and_single_numbers_stay_what_they_are():
 
 
 @pytest.mark.parametrize("output", [False, True])
-@pytest.mark.parametrize("size", [12, 5])
+@pytest.mark.parametrize("size", [12, 6])
 def test_a_real_refit_is_the_least_squares_solution(output, size, monkeypatch):
     monkeypatch.setattr("qanneal_opt.compress.refit._STEPS", 500)
     monkeypatch.setattr("qanneal_opt.compress.refit._ENOUGH", 0.0)
@@ -120,3 +120,15 @@ def test_what_is_out_of_range_is_named(changed, message):
     given = {"weight": torch.ones(1, 2), "moment": torch.eye(2), "bits": 3} | changed
     with pytest.raises(ValueError, match=message):
         fit_grid(**given)
+
+
+def test_groups_that_would_be_turned_over_stay_and_the_others_are_fitted():
+    problem = layer(6, 24, 4)
+    grid = fit_grid(problem.weight, problem.moment, 2, group_size=8)
+    codes = grid.nearest(problem.weight)
+    codes[2, :8] = 3 - codes[2, :8]  # least squares wants a negative scale there
+    fitted = refit_grid(problem.weight, codes, grid, problem.moment, zero="real")
+    assert bool((fitted.scale > 0).all())
+    assert fitted.scale[2, 0] == grid.scale[2, 0] and fitted.zero[2, 0] == grid.zero[2, 0]
+    assert bool((fitted.scale != grid.scale).sum() == 17)
+    assert problem.objective(fitted.decode(codes)) < problem.objective(grid.decode(codes))

@@ -11,7 +11,8 @@ from qanneal_opt.floats import shape_of
 
 __all__ = ["Grid", "fit_grid"]
 
-_SHRINKS = torch.linspace(1.0, 0.2, 65, dtype=torch.float64)  # candidates for the range, in units of min to max
+_SHRINKS = tuple(k / 40 for k in range(40, 7, -1))  # of the range from min to max, tried at both ends together
+_NUDGES = (0.85, 0.93, 0.97, 1.03, 1.07, 1.15) * 2  # of what was best, tried at one end and then at the other
 _ZEROS = ("integer", "real")
 
 
@@ -74,8 +75,8 @@ def fit_grid(
 ) -> Grid:
     r"""A grid from the least to the greatest weight of each group, 0 included, or from a part of that range.
 
-    With ``weighted`` both ends are multiplied by the factor with the least
-    :math:`\sum_c H_{cc} (\mathrm{nearest}(w_c) - w_c)^2`: outliers are clipped where the others gain more.
+    With ``weighted`` both ends are multiplied by factors, first the same and then each its own, that make
+    :math:`\sum_c H_{cc} (\mathrm{nearest}(w_c) - w_c)^2` small: outliers are clipped where the others gain more.
 
     Args:
         weight: ``(R, C)``.
@@ -108,23 +109,33 @@ def fit_grid(
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"Invalid group_size: {size}; a positive int is needed, or None for whole rows")
     size = min(size, columns)
-    blocks, price = _blocks(weight.double(), size), _blocks(moment.diagonal().double()[None], size)  # (R, G, size)
+    blocks, price = _blocks(weight.float(), size), _blocks(moment.diagonal()[None].float(), size)  # (R, G, size)
     low, high = blocks.amin(2, keepdim=True), blocks.amax(2, keepdim=True)  # padding is 0, which is in the range
     if symmetric:
         high = torch.maximum(-low, high)
         low = -high
-    best: tuple[Tensor, ...] | None = None
-    for shrink in _SHRINKS.tolist() if weighted else [1.0]:
-        scale, offset = _levels(shrink * low, shrink * high, bits, symmetric, zero)
-        codes = (blocks / scale + offset).round_().clamp_(0, 2**bits - 1)
-        error = (codes.sub_(offset).mul_(scale).sub_(blocks).square_() * price).sum(2, keepdim=True)
-        if best is None:
-            best = error, scale, offset
-        else:
-            better = error < best[0]
-            best = tuple(torch.where(better, new, old) for new, old in zip((error, scale, offset), best))
-    assert best is not None
-    return Grid(bits, best[1][..., 0].float(), best[2][..., 0].float(), size)
+    scale, offset = _levels(low, high, bits, symmetric, zero)
+    best = [_error(blocks, price, scale, offset, bits), low, high, scale, offset]
+
+    def attempt(low: Tensor, high: Tensor) -> None:
+        scale, offset = _levels(low, high, bits, symmetric, zero)
+        new = [_error(blocks, price, scale, offset, bits), low, high, scale, offset]
+        better = new[0] < best[0]
+        best[:] = [torch.where(better, fresh, old) for fresh, old in zip(new, best)]
+
+    for shrink in _SHRINKS if weighted else ():
+        attempt(shrink * low, shrink * high)
+    for nudge in _NUDGES if weighted and not symmetric else ():
+        attempt(nudge * best[1], best[2])
+        attempt(best[1], nudge * best[2])
+    return Grid(bits, best[3][..., 0], best[4][..., 0], size)
+
+
+def _error(blocks: Tensor, price: Tensor, scale: Tensor, offset: Tensor, bits: int) -> Tensor:
+    """Weighted squared error ``(R, G, 1)`` of nearest rounding."""
+    codes = (blocks / scale).add_(offset).round_().clamp_(0, 2**bits - 1)
+    error: Tensor = codes.sub_(offset).mul_(scale).sub_(blocks).square_().mul_(price).sum(2, keepdim=True)
+    return error
 
 
 def _blocks(rows: Tensor, size: int) -> Tensor:
@@ -134,13 +145,10 @@ def _blocks(rows: Tensor, size: int) -> Tensor:
 
 
 def _levels(low: Tensor, high: Tensor, bits: int, symmetric: bool, zero: str) -> tuple[Tensor, Tensor]:
-    """Scale and zero point of ranges; a group of zeros gets the scale 1."""
+    """Scale and zero point of ranges that hold 0; a group of zeros gets the scale 1."""
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
-    empty = high - low <= 1e-30
-    scale = torch.where(empty, 1.0, (high - low) / (2**bits - 1)).float().double()  # as it is kept
-    offset = -low / scale
+    scale = (high - low) / (2**bits - 1)
+    scale = torch.where(scale > 0, scale, 1.0)
     if symmetric:
-        offset = torch.full_like(scale, 2.0 ** (bits - 1) if zero == "integer" else (2**bits - 1) / 2)
-    elif zero == "integer":
-        offset = offset.round()
-    return scale, torch.where(empty & (zero == "integer"), offset.round(), offset)
+        return scale, torch.full_like(scale, 2.0 ** (bits - 1) if zero == "integer" else (2**bits - 1) / 2)
+    return scale, (-low / scale).round() if zero == "integer" else -low / scale

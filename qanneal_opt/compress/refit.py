@@ -15,6 +15,8 @@ from qanneal_opt.compress.grid import Grid
 __all__ = ["refit_grid"]
 
 _STEPS = 6
+_TRIES = 3
+_SMALLEST = 0.05  # of the old scale
 _ENOUGH = 1e-6  # of the first residual, in the preconditioner's norm squared
 
 
@@ -37,22 +39,37 @@ def refit_grid(
     """
     w, q, H = weight.double(), codes.double(), moment.double()
     G = None if output is None else output.double()
-    columns = w.shape[1]
-    zeros = grid.zero.double()
-    scales = grid.scale.double()
+    found = grid
     if zero != "fixed":
-        fitted = _fitted(torch.stack([q, torch.ones_like(q)]), torch.stack([scales, -scales * zeros]), w, H, G, grid)
-        scales, zeros = fitted[0], -fitted[1] / fitted[0]
+        start = torch.stack([grid.scale, -grid.scale * grid.zero]).double()
+        scale, offset = _positive(torch.stack([q, torch.ones_like(q)]), start, w, H, G, grid.group_size)
+        found = Grid(grid.bits, scale.float(), (-offset / scale).float(), grid.group_size)
     if zero == "integer":
-        zeros = zeros.nan_to_num().round().clamp(0, grid.top)
+        found = Grid(grid.bits, found.scale, found.zero.round().clamp(0, grid.top), grid.group_size)
     if zero != "real":
-        spread = Grid(grid.bits, grid.scale, zeros.float(), grid.group_size).spread(columns)[1]
-        scales = _fitted((q - spread)[None], scales[None], w, H, G, grid)[0]
-    found = Grid(grid.bits, scales.float(), zeros.float(), grid.group_size)
-    if not bool((found.scale > 0).all()) or not bool(found.zero.isfinite().all()):
-        return grid
+        shifted = q - found.spread(w.shape[1])[1]
+        (scale,) = _positive(shifted[None], grid.scale.double()[None], w, H, G, grid.group_size)
+        found = Grid(grid.bits, scale.float(), found.zero, grid.group_size)
     old, new = (_error(g.decode(codes).double() - w, H, G) for g in (grid, found))
     return found if new < old else grid
+
+
+def _positive(
+    features: Tensor, start: Tensor, weight: Tensor, moment: Tensor, output: Tensor | None, size: int
+) -> Tensor:
+    """As `_fitted`, but groups whose scale would not stay positive are held at the start, the others fitted again."""
+    group = torch.arange(weight.shape[1], device=weight.device) // size
+    held = torch.zeros_like(start[0], dtype=torch.bool)
+    x = start
+    for _ in range(_TRIES):
+        still = held[:, group]
+        rest = weight - torch.where(still, (start[..., group] * features).sum(0), 0.0)
+        x = torch.where(held, start, _fitted(torch.where(still, 0.0, features), start, rest, moment, output, size))
+        bad = ~(x[0] > _SMALLEST * start[0])
+        if not bool(bad.any()):
+            return x
+        held |= bad
+    return torch.where(held, start, x)
 
 
 def _error(difference: Tensor, moment: Tensor, output: Tensor | None) -> float:
@@ -65,11 +82,11 @@ def _through(difference: Tensor, moment: Tensor, output: Tensor | None) -> Tenso
     return pull if output is None else output @ pull
 
 
-def _fitted(features: Tensor, x: Tensor, weight: Tensor, moment: Tensor, output: Tensor | None, grid: Grid) -> Tensor:
+def _fitted(features: Tensor, x: Tensor, weight: Tensor, moment: Tensor, output: Tensor | None, size: int) -> Tensor:
     """Coefficients ``(k, R, G)`` of ``features`` ``(k, R, C)`` with the least f, sought from ``x``."""
     count, rows, columns = features.shape
-    groups = grid.scale.shape[1]
-    group = torch.arange(columns, device=weight.device) // grid.group_size
+    groups = x.shape[2]
+    group = torch.arange(columns, device=weight.device) // size
 
     single = features.float()
 
@@ -77,8 +94,8 @@ def _fitted(features: Tensor, x: Tensor, weight: Tensor, moment: Tensor, output:
         return (x.float()[..., group] * single).sum(0)
 
     def gathered(pull: Tensor) -> Tensor:  # (k, R, G)
-        products = torch.nn.functional.pad(features * pull, (0, groups * grid.group_size - columns))
-        sums: Tensor = products.unflatten(2, (groups, grid.group_size)).sum(3)
+        products = torch.nn.functional.pad(features * pull, (0, groups * size - columns))
+        sums: Tensor = products.unflatten(2, (groups, size)).sum(3)
         return sums
 
     own = torch.empty(rows, count, groups, count, groups, dtype=weight.dtype, device=weight.device)
