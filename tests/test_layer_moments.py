@@ -130,7 +130,7 @@ def test_patches_times_the_matrix_are_the_convolution(options, batched, monkeypa
     products = torch.stack([rows[g] @ layer.matrix()[part].T for g, part in enumerate(layer.parts())])
     assert torch.allclose(products, wanted, **CLOSE)
     assert torch.equal(layer.assembled(layer.matrix()), module.weight)
-    assert layer.size == 8 * module.groups * (rows.shape[2] ** 2 + (8 // module.groups) ** 2)
+    assert layer.size == 8 * module.groups * (2 * rows.shape[2] ** 2 + (8 // module.groups) ** 2)
 
 
 def jacobians(model, name, x):
