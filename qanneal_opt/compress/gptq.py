@@ -1,8 +1,7 @@
-r"""GPTQ: columns rounded one after another, the error of each spread over those still to come.
+"""GPTQ: columns rounded one after another, the error of each spread over those still to come.
 
 Frantar et al., "GPTQ: accurate post-training quantization for generative pre-trained transformers" (2023). It is
-Babai's nearest plane (Chen et al., "The geometry of LLM quantization", 2025): with the damped H = L'DL, L unit upper
-triangular in the order of the columns, :math:`e'He = \sum_i d_i (e_i + \sum_{j < i} e_j ...)^2` is summed term by term.
+Babai's nearest plane algorithm on the lattice of H (Chen et al., "The geometry of LLM quantization", 2025).
 """
 
 from __future__ import annotations
@@ -42,8 +41,13 @@ class Factor:
             moment: ``(C, C)``: H, positive semidefinite.
             damping: of the mean of H's diagonal, added to it.
             activation_order: columns with the largest diagonal of H first; otherwise as they stand.
+
+        Raises:
+            ValueError: H is not finite.
         """
         H = moment.double()
+        if not bool(H.isfinite().all()):
+            raise ValueError("Invalid moment: NaN or infinity among its entries; must be finite")
         diagonal = H.diagonal()
         order = torch.argsort(diagonal, descending=True, stable=True) if activation_order else torch.arange(len(H))
         damp = damping * float(diagonal.mean())

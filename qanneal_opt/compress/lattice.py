@@ -77,15 +77,20 @@ class Lattice:
             sweeps: visits of every weight at a falling temperature.
             seed: any integer from 0.
         """
-        found = self._run(codes, grid, np.empty(0), seed)
-        if not sweeps:
-            return found
-        hot = self._run(found, grid, HOT * (COLD / HOT) ** (np.arange(sweeps) / max(sweeps - 1, 1)), seed)
-        hot = self._run(hot, grid, np.empty(0), seed)  # from new fields: many additions have rounded the old ones
-        better = self.errors(hot, grid) < self.errors(found, grid)
+        rest = np.empty(0)
+        best = self._better(self._run(codes, grid, rest, seed), codes, grid)
+        if sweeps:
+            hot = self._run(best, grid, HOT * (COLD / HOT) ** (np.arange(sweeps) / max(sweeps - 1, 1)), seed)
+            # The descent starts from new fields: many additions have rounded the old ones.
+            best = self._better(self._run(hot, grid, rest, seed), best, grid)
+        return best
+
+    def _better(self, new: Tensor, old: Tensor, grid: Grid) -> Tensor:
+        """The codes with the smaller f, row by row where no row feels another."""
+        gain = (self.errors(old, grid) - self.errors(new, grid)).to(old.device)
         if self.output is not None:
-            better[:] = self.errors(hot, grid).sum() < self.errors(found, grid).sum()
-        return torch.where(better[:, None].to(codes.device), hot, found)
+            return new if gain.sum() > 0 else old
+        return torch.where(gain[:, None] > 0, new, old)
 
     def _run(self, codes: Tensor, grid: Grid, fall: Array, seed: int) -> Tensor:
         """Sweeps at the temperatures ``fall``, or a descent if there are none."""
