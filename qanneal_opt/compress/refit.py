@@ -1,9 +1,4 @@
-r"""The grid fitted to codes that are held: least squares of all scales and offsets of a matrix.
-
-With :math:`v_{rc} = s_{rg} q_{rc} + o_{rg}` the error :math:`f = \mathrm{tr}(G (V - W) H (V - W)^\top)` is quadratic in
-s and o. Rows feel each other through G; conjugate gradients, preconditioned by each row's own system, need one step
-without G and few with it.
-"""
+"""The grid fitted to codes that are held: least squares of the scales and offsets of each row."""
 
 from __future__ import annotations
 
@@ -14,120 +9,94 @@ from qanneal_opt.compress.grid import Grid
 
 __all__ = ["refit_grid"]
 
-_STEPS = 6
 _TRIES = 3
-_SMALLEST = 0.05  # of the old scale
-_ENOUGH = 1e-6  # of the first residual, in the preconditioner's norm squared
+_SMALLEST = 0.05  # of the old scale: less, or a negative one, is no grid for these codes
+_NUMBERS = 2**24  # of the systems solved at a time
+_RIDGE = 1e-9  # of a system's mean diagonal: groups may be empty, or all of one code
 
 
-def refit_grid(
-    weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, output: Tensor | None = None, *, zero: str = "integer"
-) -> Grid:
-    """The grid of the same kind with a smaller f, the codes held; the old one if none is found.
+def refit_grid(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, *, zero: str = "integer") -> Grid:
+    r"""The grid with the least :math:`(v - w)' H (v - w)` of each row, :math:`v_c = s_g q_c + o_g`, the codes held.
+
+    A row's scales and offsets are one linear system. Groups that would be turned over keep theirs, and rows that
+    would not gain. How rows feel each other is left out on purpose: scales fitted to it follow the calibration data too
+    closely.
 
     Args:
-        weight: ``(R, C)``: W.
+        weight: ``(R, C)``: w.
         codes: ``(R, C)`` uint8: q.
         grid: of the codes.
         moment: ``(C, C)``: H.
-        output: ``(R, R)``: G; ``None`` for the identity.
         zero: ``"real"``; ``"integer"``: zero points are rounded and the scales fitted again; ``"fixed"``: they stay.
 
     >>> weight, grid = torch.tensor([[0.0, 1.1, 2.2]]), Grid(2, torch.tensor([[1.0]]), torch.tensor([[0.0]]), 3)
     >>> refit_grid(weight, grid.nearest(weight), grid, torch.eye(3)).scale
     tensor([[1.1000]])
     """
-    w, q, H = weight.double(), codes.double(), moment.double()
-    G = None if output is None else output.double()
-    found = grid
-    if zero != "fixed":
-        start = torch.stack([grid.scale, -grid.scale * grid.zero]).double()
-        scale, offset = _positive(torch.stack([q, torch.ones_like(q)]), start, w, H, G, grid.group_size)
-        found = Grid(grid.bits, scale.float(), (-offset / scale).float(), grid.group_size)
-    if zero == "integer":
-        found = Grid(grid.bits, found.scale, found.zero.round().clamp(0, grid.top), grid.group_size)
+    count = max(1, _NUMBERS // (4 * grid.scale.shape[1] ** 2))
+    pieces = [slice(low, low + count) for low in range(0, len(weight), count)]
+    H = moment.double()
+    fitted = [_refitted(weight[part].double(), codes[part].double(), grid.rows(part), H, zero) for part in pieces]
+    scale, offset = (torch.cat([getattr(piece, name) for piece in fitted]) for name in ("scale", "zero"))
+    return Grid(grid.bits, scale, offset, grid.group_size)
+
+
+def _refitted(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, zero: str) -> Grid:
+    scale, offset = grid.scale.double(), grid.zero.double()
+    target = weight @ moment
     if zero != "real":
-        shifted = q - found.spread(w.shape[1])[1]
-        (scale,) = _positive(shifted[None], grid.scale.double()[None], w, H, G, grid.group_size)
-        found = Grid(grid.bits, scale.float(), found.zero, grid.group_size)
-    old, new = (_error(g.decode(codes).double() - w, H, G) for g in (grid, found))
-    return found if new < old else grid
+        if zero == "integer":
+            free = _refitted(weight, codes, grid, moment, "real")
+            offset = free.zero.double().round().clamp(0, grid.top)
+        shifted = codes - offset.repeat_interleave(grid.group_size, 1)[:, : codes.shape[1]]
+        scale = _fitted(shifted[None], scale, target, moment, grid.group_size)
+    else:
+        both = _fitted(
+            torch.stack([codes, torch.ones_like(codes)]),
+            torch.cat([scale, -scale * offset], 1),
+            target,
+            moment,
+            grid.group_size,
+        )
+        scale, offset = both.chunk(2, 1)
+        offset = -offset / scale
+    found = Grid(grid.bits, scale.float(), offset.float(), grid.group_size)
+    errors = [g.decode(codes).double() - weight for g in (grid, found)]
+    old, new = (((e @ moment) * e).sum(1, keepdim=True) for e in errors)
+    scale, offset = (torch.where(new < old, getattr(found, n), getattr(grid, n)) for n in ("scale", "zero"))
+    return Grid(grid.bits, scale, offset, grid.group_size)
 
 
-def _positive(
-    features: Tensor, start: Tensor, weight: Tensor, moment: Tensor, output: Tensor | None, size: int
-) -> Tensor:
-    """As `_fitted`, but groups whose scale would not stay positive are held at the start, the others fitted again."""
-    group = torch.arange(weight.shape[1], device=weight.device) // size
-    held = torch.zeros_like(start[0], dtype=torch.bool)
-    x = start
-    for _ in range(_TRIES):
-        still = held[:, group]
-        rest = weight - torch.where(still, (start[..., group] * features).sum(0), 0.0)
-        x = torch.where(held, start, _fitted(torch.where(still, 0.0, features), start, rest, moment, output, size))
-        bad = ~(x[0] > _SMALLEST * start[0])
-        if not bool(bad.any()):
-            return x
-        held |= bad
-    return torch.where(held, start, x)
+def _fitted(features: Tensor, start: Tensor, target: Tensor, moment: Tensor, size: int) -> Tensor:
+    """Coefficients ``(R, k G)`` of ``features`` ``(k, R, C)``, a group at a time; the scales come first.
 
-
-def _error(difference: Tensor, moment: Tensor, output: Tensor | None) -> float:
-    return float((difference * _through(difference, moment, output)).sum())
-
-
-def _through(difference: Tensor, moment: Tensor, output: Tensor | None) -> Tensor:
-    """G E H."""
-    pull = difference @ moment
-    return pull if output is None else output @ pull
-
-
-def _fitted(features: Tensor, x: Tensor, weight: Tensor, moment: Tensor, output: Tensor | None, size: int) -> Tensor:
-    """Coefficients ``(k, R, G)`` of ``features`` ``(k, R, C)`` with the least f, sought from ``x``."""
+    Args:
+        features: what the coefficients multiply.
+        start: ``(R, k G)``: the old ones.
+        target: ``(R, C)``: the weights times H.
+        moment: H.
+        size: columns a group.
+    """
     count, rows, columns = features.shape
-    groups = x.shape[2]
-    group = torch.arange(columns, device=weight.device) // size
+    groups = -(-columns // size)
 
-    single = features.float()
-
-    def value(x: Tensor) -> Tensor:  # (R, C)
-        return (x.float()[..., group] * single).sum(0)
-
-    def gathered(pull: Tensor) -> Tensor:  # (k, R, G)
+    def gathered(pull: Tensor) -> Tensor:  # (R, C) to (R, k G): sums over each group's columns
         products = torch.nn.functional.pad(features * pull, (0, groups * size - columns))
         sums: Tensor = products.unflatten(2, (groups, size)).sum(3)
-        return sums
+        return sums.transpose(0, 1).reshape(rows, count * groups)
 
-    own = torch.empty(rows, count, groups, count, groups, dtype=weight.dtype, device=weight.device)
-    for k in range(count):
-        for g in range(groups):
-            part = group == g
-            own[:, k, g] = gathered(features[k][:, part] @ moment[part]).transpose(0, 1)
-    own = own.reshape(rows, count * groups, count * groups)
-    if output is not None:
-        own = own * output.diagonal()[:, None, None]
-    ridge = 1e-9 * own.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)  # groups may be empty, or all of one code
-    own.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
-    factor = torch.linalg.cholesky(own)
-
-    def conditioned(residual: Tensor) -> Tensor:
-        flat = residual.transpose(0, 1).reshape(rows, -1, 1)
-        return torch.cholesky_solve(flat, factor).reshape(rows, count, groups).transpose(0, 1)
-
-    # The steps are in float32: what they come to is judged in float64.
-    H, G = moment.float(), None if output is None else output.float()
-    residual = -gathered(_through(value(x) - weight.float(), H, G))
-    step = conditioned(residual)
-    norm = first = float((residual * step).sum())
-    for _ in range(_STEPS):
-        pull = gathered(_through(value(step), H, G))
-        bend = float((step * pull).sum())
-        if not norm > _ENOUGH * first or not bend > 0.0:
+    parts = [slice(low, low + size) for low in range(0, columns, size)]
+    matrix = torch.stack([gathered(feature[:, part] @ moment[part]) for feature in features for part in parts], 1)
+    ridge = _RIDGE * matrix.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp(min=1e-30)
+    matrix.diagonal(dim1=1, dim2=2).add_(ridge)
+    right = gathered(target) + ridge * start
+    free = torch.ones_like(right, dtype=torch.bool)
+    for _ in range(_TRIES):
+        held = torch.where(free, 0.0, start)
+        system = torch.where(free[:, :, None] & free[:, None, :], matrix, torch.diag_embed((~free).double()))
+        x = torch.linalg.solve(system, torch.where(free, right - (matrix @ held[..., None])[..., 0], start))
+        bad = ~(x[:, :groups] > _SMALLEST * start[:, :groups])
+        if not bool(bad.any()):
             break
-        length = norm / bend
-        x = x + length * step
-        residual = residual - length * pull
-        towards = conditioned(residual)
-        norm, before = float((residual * towards).sum()), norm
-        step = towards + norm / before * step
-    return x
+        free &= ~bad.repeat(1, count)
+    return torch.where(free, x, start)

@@ -124,7 +124,7 @@ def round_matrix(
         threads: at most so many; ``None`` for :func:`torch.get_num_threads`. No result depends on it.
         damping: of the mean of H's diagonal, added to it where codes and grids are sought; ``objective`` is without.
         output_damping: of the mean of G's diagonal, added to it: G comes from few samples.
-        refit: fit the scales and zero points to the codes by least squares in f.
+        refit: fit the scales and zero points of each row to its codes (:func:`refit_grid`).
         beam_width: of the beam.
         kronecker_passes: annealings (or descents) in turn, each followed by a refit.
 
@@ -165,12 +165,12 @@ def round_matrix(
         for turn in range(kronecker_passes):
             codes = lattice.search(codes, grid, sweeps=sweeps if method == "anneal" else 0, seed=seed + turn)
             if refit:
-                grid = refit_grid(weight, codes, grid, sought, G, zero=loose)
+                grid = refit_grid(weight, codes, grid, sought, zero=loose)
     else:
         if method == "beam":
             codes = beam(weight, grid, factor, width=beam_width, threads=workers)
         if refit:
-            grid = refit_grid(weight, codes, grid, sought, G, zero=loose)
+            grid = refit_grid(weight, codes, grid, sought, zero=loose)
     rounded = grid.decode(codes)
     objective["final"] = problem.objective(rounded)
     shift = None
