@@ -22,7 +22,7 @@ __all__ = ["Lattice"]
 
 Array = np.ndarray[Any, Any]
 
-HOT, COLD = 2.0, 0.3  # of the error a degree of freedom has at the start
+HOT, COLD = 2.0, 0.4  # of the error a degree of freedom has at the start
 STAY = 10  # sweeps of a row before the next, where rows feel each other
 _BLOCK = 32  # rows whose fields are made together: one matrix product
 _PIECE = 16  # rows a thread takes at a time
@@ -67,7 +67,7 @@ class Lattice:
     def search(self, codes: Tensor, grid: Grid, *, sweeps: int, seed: int = 0) -> Tensor:
         """Anneal from the start ``codes``, then descend; 0 sweeps are coordinate descent.
 
-        At temperature T the error of d degrees of freedom is about d T / 2, so T falls geometrically from 2 to 0.3
+        At temperature T the error of d degrees of freedom is about d T / 2, so T falls geometrically from 2 to 0.4
         times the start's error / d: the entries of H say little about it where H is ill-conditioned. What comes back
         is no worse than coordinate descent from the same start, in f, and row by row where no row feels another.
 
