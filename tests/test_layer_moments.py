@@ -157,20 +157,20 @@ def test_gradients_of_random_projections_estimate_the_gauss_newton_matrix():
     x = randn(12, 3)
     for p in model.parameters():
         p.requires_grad_(False)
-    found = layer_moments(Feed(model, x.split(6)), layers_of(model), projections=4000)
+    found = layer_moments(Feed(model, x.split(6)), layers_of(model), projections=1500)
     for name in ("0", "2"):
         J = jacobians(model, name, x)  # (12, 5, R)
         G = torch.einsum("nor,nos->rs", J, J) / len(x)
-        assert torch.allclose(found[name].outputs[0].float(), G, rtol=0.05, atol=0.03 * float(G.abs().max()))
+        assert torch.allclose(found[name].outputs[0].float(), G, rtol=0.1, atol=0.05 * float(G.abs().max()))
         assert found[name].rows == 12
-    other = layer_moments(Feed(model, x.split(6)), layers_of(model), projections=4000, seed=1)
+    other = layer_moments(Feed(model, x.split(6)), layers_of(model), projections=1, seed=1)
     assert not torch.equal(found["0"].outputs, other["0"].outputs)
 
 
 def test_convolutions_have_gradients_for_each_group_and_place():
     model = seeded(lambda: nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Tanh(), nn.Flatten(), nn.Linear(16, 3)))
     x = randn(6, 2, 4, 4)
-    found = layer_moments(Feed(model, [x]), layers_of(model), projections=3000)["0"]
+    found = layer_moments(Feed(model, [x]), layers_of(model), projections=1000)["0"]
     J = jacobians(model, "0", x).view(6, 3, 2, 2, 4)  # samples, outputs, groups, rows of a group, places
     G = torch.einsum("nogrp,nogsp->grs", J, J) / (6 * 4)
     assert found.outputs.shape == (2, 2, 2) and found.inputs.shape == (2, 9, 9)
