@@ -18,7 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, metavar="NAME", help=", ".join(SUBJECTS))
     parser.add_argument("--widths", nargs="+", choices=run.WIDTHS, metavar="WIDTH", help="; ".join(run.WIDTHS))
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, metavar="NAME", help="; ".join(CONTENDERS))
+    parser.add_argument("--calibrations", nargs="+", metavar="NAME", help="sentences, all lengths (both); digits")
     parser.add_argument("--draws", default="0:3", metavar="SEEDS", help="calibration draws; from 1000 on for tuning")
+    parser.add_argument("--alone", action="store_true", help="no statistics shared: for seconds and memory")
     parser.add_argument("--quick", action="store_true", help="one draw, 3 bits, four contenders: a few minutes")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON lines; the picture goes beside them")
     options = parser.parse_args(arguments)
@@ -28,11 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subjects = options.subjects or list(SUBJECTS)
     # A quick run shows that all works; it never takes the place of the committed one.
     output = options.output or (None if options.quick else harness.RESULTS / "quantize.jsonl")
+
+    def again(record: run.Record) -> bool:
+        wanted = options.calibrations is None or record["calibration"] in options.calibrations
+        return wanted and record["subject"] in subjects and record["width"] in widths and record["contender"] in names
+
     records: list[run.Record] = []
-    if output and output.exists():  # other networks and widths stay
-        records = [r for r in table.read(output) if r["subject"] not in subjects or r["width"] not in widths]
+    if output and output.exists():  # what is not measured again stays
+        records = [record for record in table.read(output) if not again(record)]
     for subject in subjects:
-        for record in run.run(subject, widths, draws, names):
+        for record in run.run(subject, widths, draws, names, options.calibrations, alone=options.alone):
             records.append(record)
             if record["record"] == "run":
                 print(f"{subject}, {record['width']}, draw {record['draw']}: {record['contender']}", flush=True)

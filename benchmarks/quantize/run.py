@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import product
 from typing import Any
 
 import torch
@@ -25,6 +29,41 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "3 bits": {"bits": 3},
     "2 bits, groups of 64": {"bits": 2, "group_size": 64},
 }
+
+
+@contextmanager
+def shared_statistics() -> Iterator[Callable[[], float]]:
+    """Calls of `quantize` on the same data and with the same options take their statistics from the first one.
+
+    Yields what tells the seconds that were spared since it was last asked: they belong to a call's cost.
+    """
+    module = sys.modules[qa.quantize.__module__]
+    collect = module.layer_moments
+    known: dict[tuple[Any, ...], tuple[dict[str, Moments], float]] = {}
+    seconds = 0.0
+
+    def remembered(feed: Feed, layers: Sequence[Layer], **options: Any) -> dict[str, Moments]:
+        nonlocal seconds
+        key = (tuple(layer.name for layer in layers), *sorted(options.items()))
+        if key not in known:
+            start = time.perf_counter()
+            found = collect(feed, layers, **options)
+            known[key] = found, time.perf_counter() - start
+        else:
+            found, spent = known[key]
+            seconds += spent
+        return found
+
+    def spared() -> float:
+        nonlocal seconds
+        told, seconds = seconds, 0.0
+        return told
+
+    module.layer_moments = remembered  # type: ignore[attr-defined]
+    try:
+        yield spared
+    finally:
+        module.layer_moments = collect  # type: ignore[attr-defined]
 
 
 def moments(subject: Subject, batches: Sequence[Any]) -> dict[str, Moments]:
@@ -58,20 +97,33 @@ def _bias(layer: Layer) -> Tensor:
     return layer.bias.detach().double()
 
 
-def run(name: str, widths: Sequence[str], draws: Sequence[int], names: Sequence[str]) -> Iterator[Record]:
-    """A record a run; then, for each width and pair of contenders, ratios of their errors over all draws."""
+def run(
+    name: str,
+    widths: Sequence[str],
+    draws: Sequence[int],
+    names: Sequence[str],
+    calibrations: Sequence[str] | None = None,
+    *,
+    alone: bool = False,
+) -> Iterator[Record]:
+    """A record a run; then, for each width and pair of contenders, ratios of their errors over all draws.
+
+    With `alone` every contender collects its own statistics, as a user's call does: for seconds and memory.
+    """
     errors: dict[Key, list[Tensor]] = {}
     for draw in draws:
         subject = SUBJECTS[name](draw)
         original = subject.make()
-        for calibration, parts in subject.calibrations.items():
-            data, unseen = parts
+        for calibration, (data, unseen) in subject.calibrations.items():
+            if calibrations is not None and calibration not in calibrations:
+                continue
             seen = {"calibration": moments(subject, data), "unseen": moments(subject, unseen)}
-            for width in widths:
-                for contender in names:
+            with nullcontext(lambda: 0.0) if alone else shared_statistics() as spared:
+                for width, contender in product(widths, names):
                     model = subject.make()
                     with clocked() as cost:
                         qa.quantize(model, data, **WIDTHS[width], seed=draw, **CONTENDERS[contender])
+                    cost["wall_s"] += spared()
                     judged = subject.judge(model)
                     for kind, (_, each) in judged.items():
                         errors.setdefault((width, calibration, contender, kind), []).append(each)
@@ -84,6 +136,7 @@ def run(name: str, widths: Sequence[str], draws: Sequence[int], names: Sequence[
                         "contender": contender,
                         "judged": {kind: means for kind, (means, _) in judged.items()},
                         "layers": {part: layer_errors(model, original, seen[part]) for part in seen},
+                        "alone": alone,
                         **cost,
                         "threads": torch.get_num_threads(),
                         "commit": harness.commit(),
