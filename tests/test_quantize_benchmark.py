@@ -3,6 +3,7 @@
 import copy
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -50,10 +51,10 @@ def test_distance_of_embeddings():
 
 
 def test_the_interval_of_a_ratio_is_paired():
-    theirs = torch.rand(300, generator=torch.Generator().manual_seed(1)) + 0.1
+    theirs = np.random.default_rng(1).random(300) + 0.1
     value, low, high = ratio(theirs * 0.9, theirs)
     assert (value, low, high) == pytest.approx((0.9, 0.9, 0.9))
-    value, low, high = ratio(theirs.flip(0) * 0.9, theirs)
+    value, low, high = ratio(theirs[::-1] * 0.9, theirs)
     assert low < 0.85 and value == pytest.approx(0.9) and high > 0.95
 
 
@@ -94,8 +95,7 @@ def test_a_small_network_goes_through_all_of_it(tmp_path, monkeypatch):
 
     monkeypatch.setitem(run.SUBJECTS, "tiny", subject)
     records = list(run.run("tiny", ["3 bits", "2 bits, groups of 64"], [0, 1], list(contenders.CONTENDERS)))
-    runs = [record for record in records if record["record"] == "run"]
-    assert len(runs) == 4 * len(contenders.CONTENDERS) and len(records) - len(runs) == 2 * len(contenders.PAIRS)
+    assert len(records) == 4 * len(contenders.CONTENDERS)
     by_name = table.runs(records, "tiny", "3 bits", "points")
     assert sum(by_name["gptq"][0]["layers"]["calibration"]) < sum(by_name["rtn"][0]["layers"]["calibration"])
     shown = table.tables(records)

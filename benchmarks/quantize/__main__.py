@@ -32,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = options.output or (None if options.quick else harness.RESULTS / "quantize.jsonl")
 
     def again(record: run.Record) -> bool:
+        place = record["subject"] in subjects and record["width"] in widths and record["draw"] in draws
         wanted = options.calibrations is None or record["calibration"] in options.calibrations
-        return wanted and record["subject"] in subjects and record["width"] in widths and record["contender"] in names
+        return place and wanted and record["contender"] in names
 
     records: list[run.Record] = []
     if output and output.exists():  # what is not measured again stays
@@ -41,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for subject in subjects:
         for record in run.run(subject, widths, draws, names, options.calibrations, alone=options.alone):
             records.append(record)
-            if record["record"] == "run":
-                print(f"{subject}, {record['width']}, draw {record['draw']}: {record['contender']}", flush=True)
+            print(", ".join(map(str, (*table.panel(record), record["draw"], record["contender"]))), flush=True)
             if output:
                 output.parent.mkdir(parents=True, exist_ok=True)
                 output.write_text("".join(json.dumps(line) + "\n" for line in records))

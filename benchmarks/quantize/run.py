@@ -15,15 +15,13 @@ from torch import Tensor, nn
 import qanneal_opt as qa
 from benchmarks import harness
 from benchmarks.quantize.clock import clocked
-from benchmarks.quantize.contenders import CONTENDERS, PAIRS
-from benchmarks.quantize.measures import ratio
+from benchmarks.quantize.contenders import CONTENDERS
 from benchmarks.quantize.subjects import SUBJECTS, Subject
 from qanneal_opt.compress.layers import Layer, find_layers
 from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.layer import Moments, layer_moments
 
 Record = dict[str, Any]
-Key = tuple[str, str, str, str]  # width, calibration, contender, kind of data
 WIDTHS: dict[str, dict[str, Any]] = {
     "4 bits": {"bits": 4},
     "3 bits": {"bits": 3},
@@ -106,11 +104,10 @@ def run(
     *,
     alone: bool = False,
 ) -> Iterator[Record]:
-    """A record a run; then, for each width and pair of contenders, ratios of their errors over all draws.
+    """A record a run, with what each text is off by.
 
     With `alone` every contender collects its own statistics, as a user's call does: for seconds and memory.
     """
-    errors: dict[Key, list[Tensor]] = {}
     for draw in draws:
         subject = SUBJECTS[name](draw)
         original = subject.make()
@@ -125,16 +122,14 @@ def run(
                         qa.quantize(model, data, **WIDTHS[width], seed=draw, **CONTENDERS[contender])
                     cost["wall_s"] += spared()
                     judged = subject.judge(model)
-                    for kind, (_, each) in judged.items():
-                        errors.setdefault((width, calibration, contender, kind), []).append(each)
                     yield {
-                        "record": "run",
                         "subject": name,
                         "width": width,
                         "calibration": calibration,
                         "draw": draw,
                         "contender": contender,
                         "judged": {kind: means for kind, (means, _) in judged.items()},
+                        "errors": {kind: [float(f"{e:.4g}") for e in each] for kind, (_, each) in judged.items()},
                         "layers": {part: layer_errors(model, original, seen[part]) for part in seen},
                         "alone": alone,
                         **cost,
@@ -142,27 +137,3 @@ def run(
                         "commit": harness.commit(),
                         "versions": harness.versions(),
                     }
-    for (width, calibration, contender, kind), mine in errors.items():
-        for ours, theirs in PAIRS:
-            rivals = [(w, c, n, k) for w, c, n, k in errors if (w, n, k) == (width, theirs, kind)]
-            if ours != contender or not rivals:
-                continue
-            # GPTQ has the calibration that serves it best; an ingredient is judged on the same one.
-            other = min(rivals, key=lambda rival: float(torch.stack(errors[rival]).mean()))
-            if not theirs.startswith("gptq"):
-                other = (width, calibration, theirs, kind)
-            value, low, high = ratio(torch.stack(mine).mean(0), torch.stack(errors[other]).mean(0))
-            yield {
-                "record": "ratio",
-                "subject": name,
-                "width": width,
-                "calibration": calibration,
-                "kind": kind,
-                "contender": contender,
-                "to": theirs,
-                "to_calibration": other[1],
-                "draws": len(draws),
-                "ratio": value,
-                "low": low,
-                "high": high,
-            }

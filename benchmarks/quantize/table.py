@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quantize.contenders import PAIRS
+from benchmarks.quantize.measures import ratio
 
 Record = dict[str, Any]
+Panel = tuple[str, str, str]  # network, width, calibration
 BASELINE, FAIR = "gptq", "gptq + refit + bias"
 LEGEND = """Ratios are of mean errors, with 95% bootstrap intervals over texts; a text's error is the mean over draws.
 Where there are several calibrations, GPTQ and its variants stand with the one that serves them best on that data."""
@@ -22,12 +27,12 @@ def runs(records: Iterable[Record], *head: str) -> dict[str, list[Record]]:
     """By contender, the runs of all draws of one network, width and calibration."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        if record["record"] == "run" and panel(record) == head:
+        if panel(record) == head:
             found.setdefault(record["contender"], []).append(record)
     return found
 
 
-def panel(record: Record) -> tuple[str, str, str]:
+def panel(record: Record) -> Panel:
     """Network, width and calibration."""
     return record["subject"], record["width"], record["calibration"]
 
@@ -42,24 +47,32 @@ def layer_ratio(ours: Record, theirs: Record, part: str) -> float:
     return _mean(mine / other for mine, other in pairs if other > 0)
 
 
-def _ratio(records: Sequence[Record], mine: Record, kind: str, other: str) -> str:
-    wanted = mine["contender"], kind, other
-    for record in records:
-        if record["record"] == "ratio" and panel(record) == panel(mine):
-            found = record["contender"], record["kind"], record["to"]
-            if found == wanted:
-                return f"{record['ratio']:.3f} ({record['low']:.3f} to {record['high']:.3f})"
-    return ""
+def _errors(mine: Sequence[Record], kind: str) -> NDArray[np.float64]:
+    """Each text's error, mean over draws."""
+    return np.mean([record["errors"][kind] for record in mine], 0)
 
 
-def _rows(records: Sequence[Record], found: dict[str, list[Record]]) -> Iterable[list[str]]:
+def against(records: Sequence[Record], head: Panel, contender: str, other: str, kind: str) -> str:
+    """What one's error is of the other's, with its interval; GPTQ stands with its best calibration."""
+    mine = runs(records, *head).get(contender)
+    calibrations = dict.fromkeys(record["calibration"] for record in records if panel(record)[:2] == head[:2])
+    heads = [(*head[:2], name) for name in calibrations] if other.startswith("gptq") else [head]
+    found = [_errors(theirs, kind) for theirs in (runs(records, *h).get(other) for h in heads) if theirs]
+    if not mine or not found:
+        return ""
+    value, low, high = ratio(_errors(mine, kind), min(found, key=np.mean))
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _rows(records: Sequence[Record], head: Panel) -> Iterable[list[str]]:
+    found = runs(records, *head)
     base = found.get(BASELINE)
     for name, mine in found.items():
         row = [name]
         for kind, means in mine[0]["judged"].items():
             errors = [record["judged"][kind]["mse"] for record in mine]
             row.append(f"{_mean(errors):.4f} ({min(errors):.4f} to {max(errors):.4f})")
-            row += [_ratio(records, mine[0], kind, other) for other in (BASELINE, FAIR)]
+            row += [against(records, head, name, other, kind) for other in (BASELINE, FAIR)]
             row += [f"{_mean(r['judged'][kind][key] for r in mine):.4f}" for key in means if key != "mse"]
         for part in ("calibration", "unseen"):
             pairs = zip(mine, base) if base is not None and len(base) == len(mine) else ()
@@ -89,14 +102,13 @@ def tables(records: Sequence[Record]) -> str:
     for head in dict.fromkeys(panel(record) for record in records):
         found = runs(records, *head)
         first = next(iter(found.values()))
-        subject, width, calibration = head
-        parts.append(f"**{subject}, {width}, calibrated on {calibration}**, mean of {len(first)} draws\n")
-        parts.append(_markdown([_header(first[0]), *_rows(records, found)]) + "\n")
-        ratios = [r for r in records if r["record"] == "ratio" and panel(r) == head and r["to"] not in (BASELINE, FAIR)]
+        parts.append(f"**{', '.join(head[:2])}, calibrated on {head[2]}**, mean of {len(first)} draws\n")
+        parts.append(_markdown([_header(first[0]), *_rows(records, head)]) + "\n")
         rows = [["MSE of", "in units of", "data", "ratio (95% interval)"]]
-        for r in ratios:
-            rows.append([r["contender"], r["to"], r["kind"], f"{r['ratio']:.3f} ({r['low']:.3f} to {r['high']:.3f})"])
-        if ratios:
+        for ours, theirs in PAIRS:
+            for kind in first[0]["judged"] if {ours, theirs} <= set(found) else ():
+                rows.append([ours, theirs, kind, against(records, head, ours, theirs, kind)])
+        if rows[1:]:
             parts.append(_markdown(rows) + "\n")
     return "\n".join(parts)
 
@@ -110,7 +122,7 @@ def plot(records: Sequence[Record], path: Path) -> None:
 
     panels = list(dict.fromkeys(panel(record) for record in records))
     figure, axes = pyplot.subplots(1, len(panels), figsize=(2.6 + 3 * len(panels), 5), sharey=True, squeeze=False)
-    names = list(dict.fromkeys(record["contender"] for record in records if record["record"] == "run"))
+    names = list(dict.fromkeys(record["contender"] for record in records))
     for axis, head in zip(axes[0], panels):
         found = runs(records, *head)
         base = {record["draw"]: record["judged"] for record in found.get(BASELINE, [])}
