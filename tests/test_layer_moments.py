@@ -120,7 +120,7 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize("options", CONVOLUTIONS)
 @pytest.mark.parametrize("batched", [True, False])
 def test_patches_times_the_matrix_are_the_convolution(options, batched, monkeypatch):
-    monkeypatch.setattr("qanneal_opt.compress.layers._CHUNK", 4000)  # several chunks of images
+    monkeypatch.setattr("qanneal_opt.compress.kinds._CHUNK", 4000)  # several chunks of images
     module = seeded(lambda: nn.Conv2d(4, 8, **options))
     x = randn(5, 4, 9, 8) if batched else randn(4, 9, 8)
     (layer,) = layers_of(module)

@@ -321,6 +321,27 @@ def test_a_weight_tied_to_an_embedding_stays_tied():
     model = nn.Sequential(words, out)
     report = qa.quantize(model, [torch.arange(7).repeat(3, 1)], bits=3)
     assert words.weight is out.weight and on_grid(report, model) and [row.name for row in report.rows] == ["1"]
+    assert report.alone == {"0": "Embedding is not supported, but its weight is rounded as that of 1"}
+    before = state(model)
+    report = qa.quantize(model, [torch.arange(7).repeat(3, 1)], bits=2, skip="0")
+    assert unchanged(model, before) and report.rows == []
+    assert report.alone == {"0": "skipped", "1": "its weight is that of 0, which is skipped"}
+
+
+def test_a_weight_that_two_layers_use_in_different_ways_is_rounded_for_the_first():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, stride=2)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(self.a(x).relu())
+
+    model = Tied()
+    report = qa.quantize(model, pictures().split(32), bits=3, **QUICK)
+    assert [row.name for row in report.rows] == ["a"] and on_grid(report, model)
+    assert report.alone == {"b": "it makes other rows of its inputs, but its weight is rounded as that of a"}
 
 
 @pytest.mark.parametrize("sequential", [False, True])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qanneal_opt.compress.grid import Grid
-from qanneal_opt.compress.layers import Layer
+from qanneal_opt.compress.kinds import Layer
 from qanneal_opt.compress.options import Options
 from qanneal_opt.compress.packed import RoundedLayer
 from qanneal_opt.compress.report import LayerRow

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from qanneal_opt.compress.layers import Layer, find_layers
+from qanneal_opt.compress.kinds import Layer
+from qanneal_opt.compress.layers import find_layers
 from qanneal_opt.compress.packed import Reader, RoundedLayer, others
 from qanneal_opt.compress.report import LayerRow, QuantizationReport
 from qanneal_opt.compress.undo import Undo

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qanneal_opt.compress.grid import Grid
-from qanneal_opt.compress.layers import Layer
+from qanneal_opt.compress.kinds import Layer
 
 FORMAT = "1"
 _KEY = "qanneal_opt"  # of the metadata: the format, and below it the report; one key, as several come in any order

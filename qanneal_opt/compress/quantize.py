@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from qanneal_opt.compress.layers import Layer, find_layers, portions
+from qanneal_opt.compress.kinds import Layer
+from qanneal_opt.compress.layers import find_layers, portions
 from qanneal_opt.compress.layerwise import Result, round_layer
 from qanneal_opt.compress.options import Options
 from qanneal_opt.compress.report import QuantizationReport

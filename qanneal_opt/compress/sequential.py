@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qanneal_opt.compress.layers import Layer, portions
+from qanneal_opt.compress.kinds import Layer
+from qanneal_opt.compress.layers import portions
 from qanneal_opt.compress.layerwise import Result, round_layer
 from qanneal_opt.compress.options import Options
 from qanneal_opt.compress.undo import Undo
