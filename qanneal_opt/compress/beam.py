@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qanneal_opt.compress.gptq import Factor
+from qanneal_opt.compress.factor import Factor
 from qanneal_opt.compress.grid import Grid
 from qanneal_opt.compress.threads import in_threads
 
