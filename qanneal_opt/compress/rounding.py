@@ -117,7 +117,8 @@ def round_matrix(
         group_size: columns that share a scale; ``None``: whole rows.
         symmetric: zero points in the middle of the codes, which no refit moves.
         weighted: choose ranges by weighted error rather than from least to greatest.
-        zero: ``"integer"``: zero points are whole numbers, so that 0 is a level; ``"real"``: any.
+        zero: ``"integer"``: zero points are whole numbers, so that 0 is a level; ``"real"``: the refit takes any, and
+            symmetric levels lie around 0 without one there.
         method: one of ``METHODS``.
         sweeps: visits of each weight by the annealing.
         seed: any integer from 0; equal seeds give equal codes.
@@ -152,7 +153,9 @@ def round_matrix(
     workers = torch.get_num_threads() if threads is None else threads
     weight, H = problem.weight.double(), problem.centred()
     G = None if problem.output is None else _damped(problem.output.double(), output_damping)
-    grid = fit_grid(weight, H, bits, group_size=group_size, symmetric=symmetric, weighted=weighted, zero=zero)
+    # A level at 0 is worth more than a range that fits: inputs may be large where weights are next to nothing.
+    begin = zero if symmetric else "integer"
+    grid = fit_grid(weight, H, bits, group_size=group_size, symmetric=symmetric, weighted=weighted, zero=begin)
     factor = Factor.of(H, damping=damping)
     nearest, babai = grid.nearest(weight), gptq(weight, grid, factor, threads=workers)
     objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
