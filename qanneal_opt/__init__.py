@@ -1,6 +1,7 @@
 """A PyTorch optimizer that alternates gradient steps with annealing steps on discrete weights."""
 
 from qanneal_opt import losses, samplers
+from qanneal_opt.compress import QuantizationReport, load_quantized, quantize
 from qanneal_opt.encoding import Levels, Mask, Window
 from qanneal_opt.objective import Objective
 from qanneal_opt.optimizer import AnnealingOptimizer
@@ -23,9 +24,12 @@ __all__ = [
     "Objective",
     "OnPlateau",
     "QuadraticModel",
+    "QuantizationReport",
     "Qubo",
     "QuboStep",
     "Window",
+    "load_quantized",
     "losses",
+    "quantize",
     "samplers",
 ]

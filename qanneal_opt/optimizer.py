@@ -155,7 +155,7 @@ class AnnealingOptimizer(Optimizer):
         return summarize(self._memory, last, counters, watts_per_core, self._alternation.ledgers)
 
     def codes(self, p: Tensor) -> tuple[Tensor, Tensor]:
-        """Give codes and scale of a discrete parameter: ``p == levels[codes] * scale`` exactly.
+        """Give codes and scale of a discrete parameter: ``p == (levels[codes] - zero) * scale`` exactly.
 
         Returns:
             Codes, int64 and of the shape of ``p``: places in the ascending ``values`` of its ``Levels``; and

@@ -110,7 +110,7 @@ def test_tables_of_no_use(capsys, tmp_path, body):
 def test_bad_usage_has_status_2_and_help_0(capsys):
     assert main(["nothing"]) == 2
     assert main(["train"]) == 2
-    for command in ([], ["demo"], ["train"], ["doctor"]):
+    for command in ([], ["demo"], ["train"], ["quantize"], ["doctor"]):
         assert main([*command, "--help"]) == 0
     capsys.readouterr()
 

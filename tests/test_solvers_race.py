@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.rows import read
 from benchmarks.solvers import __main__ as command
 from benchmarks.solvers import instances, peers, race, table, throughput
 from qanneal_opt.qubo import Qubo
@@ -131,7 +132,7 @@ def test_our_range_of_temperatures_is_what_another_package_gets(monkeypatch):
 def test_throughput_end_to_end(tmp_path, capsys):
     output = tmp_path / "throughput.jsonl"
     assert throughput.main(["--quick", "--output", str(output)]) == 0
-    records = race.read(output)
+    records = read(output)
     said = capsys.readouterr().out
     assert said.strip() == throughput.table(records)
     assert {record["of"] for record in records} >= {"annealer", "additions alone", "dwave-sa", "minimising"}

@@ -1,7 +1,6 @@
 """`python -m benchmarks.solvers`: races, writes the records, prints the table and draws the picture."""
 
 import argparse
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from benchmarks import harness  # noqa: E402
+from benchmarks import harness, rows  # noqa: E402
 from benchmarks.solvers import instances, peers, race, table  # noqa: E402
 
 
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         small = instances.Instance("warm-up", instances.palubeckis(40, 50, 1))
         list(race.measure(small, [(s, s.ladder[0]) for s in solvers], 2, race.TUNING_SEED, 1.0))
         # What a file holds of other instances stays, so that one instance can be raced again.
-        records = race.read(output) if output and output.exists() else []
+        records = rows.read(output) if output and output.exists() else []
         records = [record for record in records if record["instance"] not in names]
         for name in names:
             instance = instances.instance(name)
@@ -46,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             print(f"{name}: raced, best energy {records[-1]['best']:.17g}", flush=True)
             if output:
-                output.parent.mkdir(parents=True, exist_ok=True)
-                output.write_text("".join(json.dumps(record) + "\n" for record in records))
+                rows.write(output, records)
     print(table.tables(records))
     if output:
         table.plot(records, output.with_suffix(".png"))

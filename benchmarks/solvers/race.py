@@ -8,10 +8,8 @@ certainty 99% after
 no less than one read and infinite at p = 0.
 """
 
-import json
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks import harness
@@ -43,11 +41,6 @@ def wilson(hits: int, reads: int, z: float = 1.96) -> tuple[float, float]:
     # at the ends exactly: rounding would make a huge time of an infinite one
     low = (middle - half) / (1 + spread) if hits else 0.0
     return low, (middle + half) / (1 + spread) if hits < reads else 1.0
-
-
-def read(path: Path) -> list[Record]:
-    """The records of a file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def measure(instance: Instance, entries: Sequence[Entry], reads: int, seed: int, cap: float) -> Iterator[Record]:

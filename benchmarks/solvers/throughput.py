@@ -10,7 +10,6 @@ All take turns. Problems have standard normal entries.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import harness
+from benchmarks import harness, rows
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer
 from qanneal_opt.samplers.cooling import minimising
@@ -158,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         records = [{**record, **head} for record in measured(quick=options.quick)]
     output = options.output or (None if options.quick else OUTPUT)
     if output:
-        output.write_text("".join(json.dumps(record) + "\n" for record in records))
+        rows.write(output, records)
     print(table(records))
     return 0
 

@@ -1,16 +1,13 @@
 """Tables of results, made from benchmarks/results when the pages are built: no number in them is typed.
 
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
-`<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`,
-`<!-- results:solvers -->` those of `python -m benchmarks.solvers`, `<!-- results:throughput -->` that of
-`python -m benchmarks.solvers.throughput`; `<!-- results:wrong_temperature -->`, `<!-- results:share -->` and
-`<!-- results:overlap -->` those of `python -m benchmarks.wrong_temperature` and so on.
+`<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`.
+Every other measurement has a name in `MEASUREMENTS`: `<!-- results:share -->` is the table of `python -m benchmarks.share`.
 """
 
 import ast
 import math
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,22 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from benchmarks import harness, overlap, report, share, wrong_temperature
+from benchmarks.quantize import table as quantize
 from benchmarks.rows import read
-from benchmarks.solvers import race, table, throughput
+from benchmarks.solvers import table as solvers
+from benchmarks.solvers import throughput
 
 logger = logging.getLogger(__name__)
 
-MEASUREMENTS: tuple[Any, ...] = (overlap, share, wrong_temperature)
+MEASUREMENTS: dict[str, tuple[Callable[..., str], Sequence[Path]]] = {
+    "overlap": (overlap.table, overlap.OUTPUTS),
+    "quantize": (quantize.tables, [harness.RESULTS / "quantize.jsonl"]),
+    "share": (share.table, share.OUTPUTS),
+    "solvers": (solvers.tables, [harness.RESULTS / "solvers.jsonl"]),
+    "throughput": (throughput.table, [throughput.OUTPUT]),
+    "wrong_temperature": (wrong_temperature.table, wrong_temperature.OUTPUTS),
+}
+"""Of each its table, a function of the rows of its files."""
 OURS = "ours"
 LEVEL = 0.05  # two-sided, for each comparison by itself
 NONE = "*No results are in this copy of the repository; `python -m benchmarks all` makes them.*"
@@ -93,20 +100,10 @@ def tasks() -> str:
     return "\n\n".join(parts)
 
 
-def solvers() -> str:
-    """The tables of the race of QUBO solvers, if its records are there."""
-    path = Path(harness.RESULTS, "solvers.jsonl")
-    return table.tables(race.read(path)) if path.exists() else NONE
-
-
-def speeds() -> str:
-    """The table of row updates, batches and single calls, if its records are there."""
-    return throughput.table(race.read(throughput.OUTPUT)) if throughput.OUTPUT.exists() else NONE
-
-
-def measurement(module: Any) -> str:
+def measured(name: str) -> str:
     """The table of a measurement beside the tasks, if its rows are there."""
-    return module.table(*map(read, module.OUTPUTS)) if all(path.exists() for path in module.OUTPUTS) else NONE
+    table, paths = MEASUREMENTS[name]
+    return table(*map(read, paths)) if all(path.exists() for path in paths) else NONE
 
 
 def insert(app: Sphinx, page: str, source: list[str]) -> None:
@@ -119,15 +116,14 @@ def insert(app: Sphinx, page: str, source: list[str]) -> None:
     tables = {"verdicts": verdicts, "tables": report.tables}
     for name, make in tables.items():
         source[0] = source[0].replace(f"<!-- results:{name} -->", make(found) if found else NONE)
-    others = {"tasks": tasks, "solvers": solvers, "throughput": speeds}
-    others |= {module.__name__.rpartition(".")[2]: partial(measurement, module) for module in MEASUREMENTS}
-    for name, text in others.items():
-        source[0] = source[0].replace(f"<!-- results:{name} -->", text())
+    source[0] = source[0].replace("<!-- results:tasks -->", tasks())
+    for name in MEASUREMENTS:
+        source[0] = source[0].replace(f"<!-- results:{name} -->", measured(name))
 
 
 def fresh(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Read pages of results at every build: what they show is not in their own files."""
-    return ["results", "real-annealers", "start"]
+    return [page for page in env.found_docs if "<!-- results:" in Path(env.doc2path(page)).read_text(encoding="utf-8")]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from qanneal_opt.moves import Moves
 
 @dataclass(frozen=True)
 class Levels:
-    """Discrete weights: ``w = values[code] * scale``, with one scale a row, one a tensor, or a fixed one.
+    """Discrete weights: ``w = (values[code] - zero) * scale``, with one scale a row, one a tensor, or a fixed one.
 
     Until the first annealing step the base optimizer trains a latent copy of the weights straight-through
     (Courbariaux et al., 2015), and codes and scales follow it: the scale is the least-squares one, for
@@ -27,9 +27,11 @@ class Levels:
         values: at least two different finite numbers, at most 256; kept in ascending order.
         scale: ``"row"`` (one for each index of the first dimension; ``"tensor"`` for parameters with fewer
             than two), ``"tensor"``, or a positive tensor that broadcasts to the parameter and stays fixed.
+        start: the first scale, where it is trained: one positive number a row, or one. By default it is fitted.
+        zero: zero points, fixed, that broadcast to the parameter; None: 0.
 
     Raises:
-        ValueError: on too few, too many, equal or non-finite values, or a scale that is none of the above.
+        ValueError: on too few, too many, equal or non-finite values, or another scale, start or zero than these.
 
     >>> Levels.ternary().values
     (-1.0, 0.0, 1.0)
@@ -37,6 +39,8 @@ class Levels:
 
     values: tuple[float, ...]
     scale: str | Tensor = field(default="row", kw_only=True)
+    start: Tensor | None = field(default=None, kw_only=True)
+    zero: Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         values = tuple(sorted(float(value) for value in self.values))
@@ -47,6 +51,13 @@ class Levels:
                 raise ValueError(f"Invalid scale: {self.scale}; a fixed scale has to be positive and finite")
         elif self.scale not in ("row", "tensor"):
             raise ValueError(f'Invalid scale: {self.scale!r}; "row", "tensor" or a positive tensor is needed')
+        if self.start is not None:
+            if isinstance(self.scale, Tensor):
+                raise ValueError("Invalid start: a scale that is fixed has none")
+            if not bool((torch.isfinite(self.start) & (self.start > 0)).all()):
+                raise ValueError(f"Invalid start: {self.start}; it has to be positive and finite")
+        if self.zero is not None and not bool(torch.isfinite(self.zero).all()):
+            raise ValueError(f"Invalid zero: {self.zero}; it has to be finite")
         object.__setattr__(self, "values", values)
 
     @staticmethod
@@ -73,9 +84,10 @@ class Levels:
         return EncodedLevels(self, param, owner)
 
     def spec(self) -> dict[str, Any]:
-        """Give the values and the kind of scale."""
+        """Give the values and the kinds of scale and zero."""
         kind = self.scale if isinstance(self.scale, str) else "fixed"
-        return {"kind": "levels", "values": list(self.values), "scale": kind}
+        zero = {} if self.zero is None else {"zero": "fixed"}
+        return {"kind": "levels", "values": list(self.values), "scale": kind, **zero}
 
 
 class EncodedLevels(Encoded):
@@ -85,6 +97,7 @@ class EncodedLevels(Encoded):
         levels: ``(L,)`` the values, in the parameter's dtype.
         codes: of the parameter's shape, uint8.
         scale: broadcasts to the parameter: ``(rows, 1, ...)``, ``()`` or as it was fixed.
+        zero: broadcasts to the parameter; None where the encoding has none.
         latent: of the parameter's shape, or None once the codes belong to annealing.
         learns_scale: whether the scale is trained.
     """
@@ -104,30 +117,31 @@ class EncodedLevels(Encoded):
         self._dims: tuple[int, ...] = tuple(range(weights.ndim))  # what one scale extends over
         if encoding.scale == "row" and weights.ndim > 1:
             self._dims = self._dims[1:]
-        if isinstance(encoding.scale, Tensor):
-            self.scale = encoding.scale.detach().to(weights, copy=True)
-            try:
-                self.scale.expand(weights.shape)
-            except RuntimeError as error:
-                given, needed = tuple(self.scale.shape), tuple(weights.shape)
-                raise ValueError(f"Invalid scale: shape {given}; it has to broadcast to {needed}") from error
+        self.zero = None if encoding.zero is None else _broadcast(encoding.zero, weights, "zero")
         self.codes = torch.empty_like(weights, dtype=torch.uint8)
-        if self.learns_scale:
+        if isinstance(encoding.scale, Tensor):
+            self.scale = _broadcast(encoding.scale, weights, "scale")
+        elif encoding.start is None:
             self.scale = self._first_scale(weights)
+        else:
+            needed = self.sum_rows(weights).shape
+            if encoding.start.numel() != needed.numel():
+                raise ValueError(f"Invalid start: shape {tuple(encoding.start.shape)}; {tuple(needed)} is needed")
+            self.scale = encoding.start.detach().to(weights, copy=True).view(needed)
         self._snap(weights)
         self.latent = weights.clone()
         self.write()
 
     @property
     def signs(self) -> Tensor:
-        """``levels[codes]``, of the parameter's shape and dtype."""
+        """``levels[codes] - zero``, of the parameter's shape and dtype."""
         return self._signs(self.codes)
 
     def write(self) -> None:
         """Write codes and scale into the parameter."""
         with torch.no_grad():
             for part, scale in self._blocks():
-                self.param[part] = self._signs(self.codes[part]) * scale
+                self.param[part] = self._signs(self.codes[part], part) * scale
         self._written = self._stamp()
 
     def adopt(self) -> None:
@@ -140,7 +154,7 @@ class EncodedLevels(Encoded):
         """
         if self._stamp() == self._written:
             return
-        blocks = ((self.param[part], self._signs(self.codes[part]) * scale) for part, scale in self._blocks())
+        blocks = ((self.param[part], self._signs(self.codes[part], part) * scale) for part, scale in self._blocks())
         if all(torch.equal(present, own) for present, own in blocks):
             self._written = self._stamp()
             return
@@ -160,7 +174,9 @@ class EncodedLevels(Encoded):
 
     def scale_gradient(self, gradient: Tensor) -> Tensor:
         """Give d loss / d scale from d loss / d weight by the chain rule."""
-        return self._join([self.sum_rows(self._signs(self.codes[part]) * gradient[part]) for part, _ in self._blocks()])
+        return self._join(
+            [self.sum_rows(self._signs(self.codes[part], part) * gradient[part]) for part, _ in self._blocks()]
+        )
 
     def set_scale(self, scale: Tensor) -> None:
         """Take a trained scale; where a step would have left the positive numbers, half the old one."""
@@ -203,7 +219,10 @@ class EncodedLevels(Encoded):
         for part, scale in self._blocks():
             codes, weights = self.codes[part], self.param.detach()[part].flatten()
             target = self._alternatives(codes.flatten())  # (A, n)
-            displacement = self.levels[target] * scale.expand(codes.shape).reshape(-1) - weights
+            signs = self.levels[target]
+            if self.zero is not None:
+                signs = signs - self._share(self.zero, part).expand(codes.shape).reshape(-1)
+            displacement = signs * scale.expand(codes.shape).reshape(-1) - weights
             score = gradient[part].flatten() * displacement  # (A, n)
             if temperature > 0:
                 score = score - temperature * gumbel(tuple(score.shape), generator, score.device)
@@ -256,11 +275,14 @@ class EncodedLevels(Encoded):
         Never the parameter itself, as distributed checkpoints load into these tensors.
         """
         latent = torch.zeros_like(self.param) if self.latent is None else self.latent
-        return {"codes": self.codes, "scale": self.scale, "latent": latent}
+        zero = {} if self.zero is None else {"zero": self.zero}
+        return {"codes": self.codes, "scale": self.scale, "latent": latent, **zero}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take codes, scale and latent weights, and write the weights."""
+        """Take codes, scale, zero points and latent weights, and write the weights."""
         self.codes = tensors["codes"].to(self.codes, copy=True)
+        if self.zero is not None:
+            self.zero = tensors["zero"].to(self.zero, copy=True)
         self.scale = tensors["scale"].to(self.scale, copy=True)
         self.latent = tensors["latent"].to(self.param.detach(), copy=True)
         self.write()
@@ -279,7 +301,10 @@ class EncodedLevels(Encoded):
         return self.param._version, self.param.data_ptr()
 
     def _values(self, index: Tensor, target: Tensor) -> Tensor:
-        return self.levels[target] * self.scale.expand(self.param.shape).take(index)
+        signs = self.levels[target]
+        if self.zero is not None:
+            signs = signs - self.zero.expand(self.param.shape).take(index)
+        return signs * self.scale.expand(self.param.shape).take(index)
 
     def _moves(self, index: Tensor, target: Tensor) -> Moves:
         value = self._values(index, target)
@@ -302,20 +327,27 @@ class EncodedLevels(Encoded):
         if size >= rows:
             yield ..., self.scale
             return
-        own = self.scale.ndim == self.param.ndim and len(self.scale) == rows
         for at in range(0, rows, size):
             part = slice(at, at + size)
-            yield part, self.scale[part] if own else self.scale
+            yield part, self._share(self.scale, part)
+
+    def _share(self, values: Tensor, part: Any) -> Tensor:
+        """What belongs to a range of rows, of a tensor that broadcasts to the parameter."""
+        own = part is not ... and values.ndim == self.param.ndim and len(values) == len(self.param)
+        return values[part] if own else values
 
     def _join(self, parts: Sequence[Tensor]) -> Tensor:
         """Put the blocks' :meth:`sum_rows` together: the scale's shape."""
         return torch.cat(list(parts)) if parts[0].ndim else torch.stack(list(parts)).sum(0)
 
-    def _signs(self, codes: Tensor) -> Tensor:
-        return self.levels.index_select(0, codes.flatten().int()).view(codes.shape)
+    def _signs(self, codes: Tensor, part: Any = ...) -> Tensor:
+        signs = self.levels.index_select(0, codes.flatten().int()).view(codes.shape)
+        return signs if self.zero is None else signs - self._share(self.zero, part)
 
-    def _nearest(self, weights: Tensor, scale: Tensor) -> Tensor:
+    def _nearest(self, weights: Tensor, scale: Tensor, part: Any = ...) -> Tensor:
         ratio = weights / scale
+        if self.zero is not None:
+            ratio = ratio + self._share(self.zero, part)
         if len(self._between) > 4:
             return torch.bucketize(ratio.contiguous(), self._between, right=True, out_int32=True).to(torch.uint8)
         codes = torch.zeros_like(ratio, dtype=torch.uint8)
@@ -326,7 +358,7 @@ class EncodedLevels(Encoded):
     def _snap(self, weights: Tensor) -> None:
         """Take the codes nearest to ``weights``."""
         for part, scale in self._blocks():
-            self.codes[part] = self._nearest(weights[part], scale)
+            self.codes[part] = self._nearest(weights[part], scale, part)
 
     def _follow(self, weights: Tensor) -> None:
         """Codes nearest to ``weights``, then the least-squares scale of those codes (one Lloyd step)."""
@@ -335,9 +367,9 @@ class EncodedLevels(Encoded):
             return
         products, squares = [], []
         for part, scale in self._blocks():
-            codes = self._nearest(weights[part], scale)
+            codes = self._nearest(weights[part], scale, part)
             self.codes[part] = codes
-            signs = self._signs(codes)
+            signs = self._signs(codes, part)
             products.append(self.sum_rows(weights[part] * signs))
             squares.append(self.sum_rows(signs * signs))
         scale = self._join(products) / self._join(squares)
@@ -361,6 +393,16 @@ class EncodedLevels(Encoded):
         """The squared error of snapping ``weights`` under the present scale: the scale's shape."""
         errors = []
         for part, scale in self._blocks():
-            snapped = self._signs(self._nearest(weights[part], scale)) * scale
+            snapped = self._signs(self._nearest(weights[part], scale, part), part) * scale
             errors.append(self.sum_rows((weights[part] - snapped).square()))
         return self._join(errors)
+
+
+def _broadcast(values: Tensor, weights: Tensor, name: str) -> Tensor:
+    """A copy in the weights' dtype; ValueError where it does not broadcast to them."""
+    try:
+        values.expand(weights.shape)
+    except RuntimeError as error:
+        given, needed = tuple(values.shape), tuple(weights.shape)
+        raise ValueError(f"Invalid {name}: shape {given}; it has to broadcast to {needed}") from error
+    return values.detach().to(weights, copy=True)

@@ -108,6 +108,8 @@ class CompiledEvaluator(Evaluator):
         self.refits = refits
         self.owners: list[Any] = [encoded.param for encoded in view.encoded]
         self.levels = [encoded for encoded in view.encoded if isinstance(encoded, EncodedLevels)]
+        # Codes that compiled loops may move: their weights are levels[code] * scale.
+        self._plain = len(self.levels) == len(view.encoded) and all(e.zero is None for e in self.levels)
 
     def value(self) -> float:
         """Read the present weights, and evaluate the judged objective."""
@@ -161,7 +163,7 @@ class CompiledEvaluator(Evaluator):
     def rounds(self, heat: Tensor, proposals: int, steps: int, generator: torch.Generator) -> Tally:
         """Anneal in one compiled call, where all moves are gradient-ranked ones of levels."""
         small = RECORDED * sum(p.numel() for p in self.owners) <= MOST_BYTES
-        ranked = heat.shape[1] == proposals and len(self.levels) == len(self.owners)
+        ranked = heat.shape[1] == proposals and self._plain
         refit = self._refit() if small and ranked else None
         if refit is None:
             return super().rounds(heat, proposals, steps, generator)
@@ -178,9 +180,9 @@ class CompiledEvaluator(Evaluator):
         return Tally(done.judged, done.moved, done.moved, done.gained)
 
     def sweep(self, temperatures: Sequence[float], generator: torch.Generator) -> tuple[int, int]:
-        """Sweep in one compiled call, where all encoded parameters have levels."""
+        """Sweep in one compiled call, where all encoded parameters have levels, and no zero points."""
         encoded = self.levels
-        if len(encoded) < len(self.view.encoded):
+        if not self._plain:
             return super().sweep(temperatures, generator)
         seed = int(torch.randint(2**62, (), generator=generator))
         heat = torch.tensor(temperatures, dtype=torch.float64)

@@ -1,0 +1,1 @@
+"""Rounding of trained networks, method against method: `python -m benchmarks.quantize`."""

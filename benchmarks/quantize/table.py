@@ -1,0 +1,146 @@
+"""What the records say: tables, and a picture."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quantize.contenders import PAIRS
+from benchmarks.quantize.measures import ratio
+
+Record = dict[str, Any]
+Panel = tuple[str, str, str]  # network, width, calibration
+BASELINE, FAIR = "gptq", "gptq + refit + bias"
+LEGEND = """Ratios are of mean errors, with 95% bootstrap intervals over texts; a text's error is the mean over draws.
+Where there are several calibrations, GPTQ and its variants stand with the one that serves them best on that data."""
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def runs(records: Iterable[Record], *head: str) -> dict[str, list[Record]]:
+    """By contender, the runs of all draws of one network, width and calibration."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        if panel(record) == head:
+            found.setdefault(record["contender"], []).append(record)
+    return found
+
+
+def panel(record: Record) -> Panel:
+    """Network, width and calibration."""
+    return record["subject"], record["width"], record["calibration"]
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def layer_ratio(ours: Record, theirs: Record, part: str) -> float:
+    """Mean over layers of one's objective in units of the other's."""
+    pairs = zip(ours["layers"][part], theirs["layers"][part])
+    return _mean(mine / other for mine, other in pairs if other > 0)
+
+
+def _errors(mine: Sequence[Record], kind: str) -> NDArray[np.float64]:
+    """Each text's error, mean over draws."""
+    return np.mean([record["errors"][kind] for record in mine], 0)
+
+
+def against(records: Sequence[Record], head: Panel, contender: str, other: str, kind: str) -> str:
+    """What one's error is of the other's, with its interval; GPTQ stands with its best calibration."""
+    mine = runs(records, *head).get(contender)
+    calibrations = dict.fromkeys(record["calibration"] for record in records if panel(record)[:2] == head[:2])
+    heads = [(*head[:2], name) for name in calibrations] if other.startswith("gptq") else [head]
+    found = [_errors(theirs, kind) for theirs in (runs(records, *h).get(other) for h in heads) if theirs]
+    if not mine or not found:
+        return ""
+    value, low, high = ratio(_errors(mine, kind), min(found, key=np.mean))
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _rows(records: Sequence[Record], head: Panel) -> Iterable[list[str]]:
+    found = runs(records, *head)
+    base = found.get(BASELINE)
+    for name, mine in found.items():
+        row = [name]
+        for kind, means in mine[0]["judged"].items():
+            errors = [record["judged"][kind]["mse"] for record in mine]
+            row.append(f"{_mean(errors):.4f} ({min(errors):.4f} to {max(errors):.4f})")
+            row += [against(records, head, name, other, kind) for other in (BASELINE, FAIR)]
+            row += [f"{_mean(r['judged'][kind][key] for r in mine):.4f}" for key in means if key != "mse"]
+        for part in ("calibration", "unseen"):
+            pairs = zip(mine, base) if base is not None and len(base) == len(mine) else ()
+            ratios = [layer_ratio(ours, theirs, part) for ours, theirs in pairs]
+            row.append(f"{_mean(ratios):.3f}" if ratios else "")
+        memory = [record["added_mb"] for record in mine if record["added_mb"] is not None]
+        row.append(f"{_mean(record['wall_s'] for record in mine):.1f}")
+        yield [*row, f"{max(memory):.0f}" if memory else ""]
+
+
+def _header(record: Record) -> list[str]:
+    header = ["contender"]
+    for kind, means in record["judged"].items():
+        header += [f"{kind}: MSE (least to most)", "/ gptq", "/ gptq + refit + bias"]
+        header += [key for key in means if key != "mse"]
+    return [*header, "layers / gptq, calibration", "unseen", "seconds", "MB added"]
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def tables(records: Sequence[Record]) -> str:
+    """For each network, width and calibration a table of contenders, and one of what ours is to each of the others."""
+    parts = [LEGEND + "\n"]
+    for head in dict.fromkeys(panel(record) for record in records):
+        found = runs(records, *head)
+        first = next(iter(found.values()))
+        parts.append(f"**{', '.join(head[:2])}, calibrated on {head[2]}**, mean of {len(first)} draws\n")
+        parts.append(_markdown([_header(first[0]), *_rows(records, head)]) + "\n")
+        rows = [["MSE of", "in units of", "data", "ratio (95% interval)"]]
+        for ours, theirs in PAIRS:
+            for kind in first[0]["judged"] if {ours, theirs} <= set(found) else ():
+                rows.append([ours, theirs, kind, against(records, head, ours, theirs, kind)])
+        if rows[1:]:
+            parts.append(_markdown(rows) + "\n")
+    return "\n".join(parts)
+
+
+def plot(records: Sequence[Record], path: Path) -> None:
+    """Each contender's error in units of GPTQ's, a panel for each network and width, a mark for each draw."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = list(dict.fromkeys(panel(record) for record in records))
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(2.6 + 3 * len(panels), 5), sharey=True, squeeze=False)
+    names = list(dict.fromkeys(record["contender"] for record in records))
+    for axis, head in zip(axes[0], panels):
+        found = runs(records, *head)
+        base = {record["draw"]: record["judged"] for record in found.get(BASELINE, [])}
+        for kind, marker in zip(next(iter(found.values()))[0]["judged"], "o^"):
+            points = [
+                (record["judged"][kind]["mse"] / base[record["draw"]][kind]["mse"], names.index(name))
+                for name, mine in found.items()
+                for record in mine
+                if record["draw"] in base
+            ]
+            axis.plot(*zip(*points) if points else ([], []), marker, label=kind, alpha=0.7, markersize=5)
+        axis.axvline(1.0, color="grey", linewidth=0.8)
+        axis.set_title("\n".join(head), fontsize=9)
+        axis.set(xlabel="MSE / GPTQ's", xscale="log")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    axes[0][0].set_yticks(range(len(names)), names)
+    axes[0][0].invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

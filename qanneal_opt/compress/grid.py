@@ -1,0 +1,154 @@
+"""The grid that weights are rounded to: a scale and a zero point for each group of a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qanneal_opt.floats import shape_of
+
+__all__ = ["Grid", "fit_grid"]
+
+_SHRINKS = tuple(k / 40 for k in range(40, 7, -1))  # of the range from min to max, tried at both ends together
+_NUDGES = (0.85, 0.93, 0.97, 1.03, 1.07, 1.15) * 2  # of what was best, tried at one end and then at the other
+_ZEROS = ("integer", "real")
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    r"""Levels of a weight matrix, :math:`w_{rc} = s_{rg} (q_{rc} - z_{rg})`, q whole numbers and g = c // group_size.
+
+    Args:
+        bits: 1 to 8; the codes q are 0 .. 2**bits - 1.
+        scale: ``(R, G)`` float32, positive: s.
+        zero: ``(R, G)`` float32: z.
+        group_size: columns a group; the last group may have fewer.
+
+    >>> grid = Grid(2, torch.tensor([[0.5]]), torch.tensor([[1.0]]), 3)
+    >>> grid.nearest(torch.tensor([[-0.6, 0.3, 9.0]]))
+    tensor([[0, 2, 3]], dtype=torch.uint8)
+    >>> grid.decode(grid.nearest(torch.tensor([[-0.6, 0.3, 9.0]])))
+    tensor([[-0.5000,  0.5000,  1.0000]])
+    """
+
+    bits: int
+    scale: Tensor
+    zero: Tensor
+    group_size: int
+
+    @property
+    def top(self) -> int:
+        """The highest code."""
+        return (1 << self.bits) - 1
+
+    def spread(self, columns: int) -> tuple[Tensor, Tensor]:
+        """Scale and zero point of each weight, ``(R, columns)`` float32 both."""
+        group = torch.arange(columns, device=self.scale.device) // self.group_size
+        return self.scale[:, group], self.zero[:, group]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The weights ``(R, C)`` float32 of codes ``(R, C)``."""
+        scale, zero = self.spread(codes.shape[1])
+        return (codes.to(torch.float32) - zero) * scale
+
+    def nearest(self, weight: Tensor) -> Tensor:
+        """The codes ``(R, C)`` uint8 whose weights are nearest to ``weight``."""
+        scale, zero = self.spread(weight.shape[1])
+        return (weight.double() / scale + zero).round().clamp(0, self.top).to(torch.uint8)
+
+    def rows(self, part: slice) -> Grid:
+        """The grid of some rows."""
+        return Grid(self.bits, self.scale[part], self.zero[part], self.group_size)
+
+
+def fit_grid(
+    weight: Tensor,
+    moment: Tensor,
+    bits: int,
+    *,
+    group_size: int | None = None,
+    symmetric: bool = False,
+    weighted: bool = True,
+    zero: str = "integer",
+) -> Grid:
+    r"""A grid from the least to the greatest weight of each group, 0 included, or from a part of that range.
+
+    With ``weighted`` both ends are multiplied by factors, first the same and then each its own, that make
+    :math:`\sum_c H_{cc} (\mathrm{nearest}(w_c) - w_c)^2` small: outliers are clipped where the others gain more.
+
+    Args:
+        weight: ``(R, C)``.
+        moment: ``(C, C)``: H, the second moment of the inputs.
+        bits: 1 to 8.
+        group_size: columns a group; ``None``: the whole row is one.
+        symmetric: the range is as wide below 0 as above.
+        weighted: choose the range by the weighted error.
+        zero: ``"integer"``: 0 is a level; ``"real"``: levels lie anywhere.
+
+    Raises:
+        ValueError: a shape or number out of its range, or weights that are not finite.
+
+    >>> weight = torch.tensor([[-1.0, 0.1, 0.2, 2.0]])
+    >>> fit_grid(weight, torch.eye(4), 2, weighted=False).scale
+    tensor([[1.]])
+    """
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
+        raise ValueError(f"Invalid bits: {bits}; an int from 1 to 8 is needed")
+    if zero not in _ZEROS:
+        raise ValueError(f"Invalid zero: {zero!r}; must be one of {_ZEROS}")
+    if weight.ndim != 2 or not weight.numel():
+        raise ValueError(f"Invalid weight: shape {shape_of(weight)}; must be a matrix with entries")
+    if not bool(weight.isfinite().all()):
+        raise ValueError("Invalid weight: not finite; every entry must be")
+    columns = weight.shape[1]
+    if moment.shape != (columns, columns):
+        raise ValueError(f"Invalid moment: shape {shape_of(moment)}; must be ({columns}, {columns})")
+    size = columns if group_size is None else group_size
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"Invalid group_size: {size}; a positive int is needed, or None for whole rows")
+    size = min(size, columns)
+    blocks, price = _blocks(weight.float(), size), _blocks(moment.diagonal()[None].float(), size)  # (R, G, size)
+    low, high = blocks.amin(2, keepdim=True), blocks.amax(2, keepdim=True)  # padding is 0, which is in the range
+    if symmetric:
+        high = torch.maximum(-low, high)
+        low = -high
+    scale, offset = _levels(low, high, bits, symmetric, zero)
+    best = [_error(blocks, price, scale, offset, bits), low, high, scale, offset]
+
+    def attempt(low: Tensor, high: Tensor) -> None:
+        scale, offset = _levels(low, high, bits, symmetric, zero)
+        new = [_error(blocks, price, scale, offset, bits), low, high, scale, offset]
+        better = new[0] < best[0]
+        best[:] = [torch.where(better, fresh, old) for fresh, old in zip(new, best)]
+
+    for shrink in _SHRINKS if weighted else ():
+        attempt(shrink * low, shrink * high)
+    for nudge in _NUDGES if weighted and not symmetric else ():
+        attempt(nudge * best[1], best[2])
+        attempt(best[1], nudge * best[2])
+    return Grid(bits, best[3][..., 0], best[4][..., 0], size)
+
+
+def _error(blocks: Tensor, price: Tensor, scale: Tensor, offset: Tensor, bits: int) -> Tensor:
+    """Weighted squared error ``(R, G, 1)`` of nearest rounding."""
+    codes = (blocks / scale).add_(offset).round_().clamp_(0, 2**bits - 1)
+    error: Tensor = codes.sub_(offset).mul_(scale).sub_(blocks).square_().mul_(price).sum(2, keepdim=True)
+    return error
+
+
+def _blocks(rows: Tensor, size: int) -> Tensor:
+    """Rows cut into groups, ``(R, G, size)``, the last one padded with zeros."""
+    padding = -rows.shape[1] % size
+    return torch.nn.functional.pad(rows, (0, padding)).reshape(len(rows), -1, size)
+
+
+def _levels(low: Tensor, high: Tensor, bits: int, symmetric: bool, zero: str) -> tuple[Tensor, Tensor]:
+    """Scale and zero point of ranges that hold 0; a group of zeros gets the scale 1."""
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    scale = (high - low) / (2**bits - 1)
+    scale = torch.where(scale > 0, scale, 1.0)
+    if symmetric:
+        return scale, torch.full_like(scale, 2.0 ** (bits - 1) if zero == "integer" else (2**bits - 1) / 2)
+    return scale, (-low / scale).round() if zero == "integer" else -low / scale

@@ -1,0 +1,190 @@
+"""One weight matrix rounded, by any method."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qanneal_opt.compress.beam import beam
+from qanneal_opt.compress.gptq import Factor, gptq
+from qanneal_opt.compress.grid import Grid, fit_grid
+from qanneal_opt.compress.lattice import Lattice
+from qanneal_opt.compress.refit import refit_grid
+from qanneal_opt.floats import shape_of
+
+__all__ = ["METHODS", "Problem", "Rounded", "round_matrix"]
+
+METHODS = ("rtn", "gptq", "cd", "beam", "anneal")
+
+_LEAST = 1e-6  # damping of G: rows without any gradient keep a place on its diagonal
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    r"""The layer's error :math:`f(V) = \mathrm{tr}(G (V - W) H (V - W)^\top)`.
+
+    Args:
+        weight: ``(R, C)``: the target W.
+        moment: ``(C, C)``: H, the mean of x x' over the inputs x, not centred.
+        mean: ``(C,)``: the mean of x, where the bias may absorb the mean error; H is centred then.
+        output: ``(R, R)``: G, the second moment of the gradients of the outputs; ``None`` for the identity.
+    """
+
+    weight: Tensor
+    moment: Tensor
+    mean: Tensor | None = None
+    output: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2 or not self.weight.numel():
+            raise ValueError(f"Invalid weight: shape {shape_of(self.weight)}; must be a matrix with entries")
+        rows, columns = self.weight.shape
+        shapes = {"moment": (columns, columns), "mean": (columns,), "output": (rows, rows), "weight": (rows, columns)}
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value is not None and value.shape != shape:
+                raise ValueError(f"Invalid {name}: shape {shape_of(value)}; must be {shape}")
+            if value is not None and not bool(value.isfinite().all()):
+                raise ValueError(f"Invalid {name}: NaN or infinity among its entries; must be finite")
+
+    def centred(self) -> Tensor:
+        """H of the objective, float64: centred if there is a mean."""
+        H = self.moment.double()
+        return H if self.mean is None else H - torch.outer(self.mean.double(), self.mean.double())
+
+    def objective(self, value: Tensor) -> float:
+        """The value of f at weights ``(R, C)``."""
+        difference = value.double() - self.weight.double()
+        pull = difference @ self.centred()
+        if self.output is not None:
+            pull = self.output.double() @ pull
+        return float((pull * difference).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A rounded matrix.
+
+    Args:
+        codes: ``(R, C)`` uint8.
+        grid: of the codes.
+        bias_shift: ``(R,)`` float32, to be added to the bias; ``None`` without a mean.
+        objective: f of nearest rounding, of GPTQ, and of what is returned, ``rtn``, ``gptq``, ``final``.
+        seconds: all it took.
+        note: what was out of the ordinary, or empty.
+    """
+
+    codes: Tensor
+    grid: Grid
+    bias_shift: Tensor | None
+    objective: dict[str, float]
+    seconds: float
+    note: str = ""
+
+
+def round_matrix(
+    problem: Problem,
+    *,
+    bits: int = 4,
+    group_size: int | None = None,
+    symmetric: bool = False,
+    weighted: bool = True,
+    zero: str = "integer",
+    method: str = "anneal",
+    sweeps: int = 200,
+    seed: int = 0,
+    threads: int | None = None,
+    damping: float = 0.01,
+    output_damping: float = 0.1,
+    refit: bool = True,
+    beam_width: int = 16,
+    kronecker_passes: int = 1,
+) -> Rounded:
+    """Choose codes and a grid with a small f.
+
+    ``"rtn"`` takes the nearest codes and ``"gptq"`` one column after the other; ``"beam"`` keeps the ``beam_width``
+    cheapest beginnings of each row instead of one. ``"cd"`` goes from GPTQ's codes down to where no single step
+    of a weight lowers f, as far as a few visits of each row take it where G couples rows; ``"anneal"`` is never worse
+    than that. The first three do not see G.
+
+    Args:
+        problem: the matrix, and what its error costs.
+        bits: 1 to 8.
+        group_size: columns that share a scale; ``None``: whole rows.
+        symmetric: zero points in the middle of the codes, which no refit moves.
+        weighted: choose ranges by weighted error rather than from least to greatest.
+        zero: ``"integer"``: zero points are whole numbers, so that 0 is a level; ``"real"``: the refit takes any, and
+            symmetric levels lie around 0 without one there.
+        method: one of ``METHODS``.
+        sweeps: visits of each weight by the annealing.
+        seed: any integer from 0; equal seeds give equal codes.
+        threads: at most so many; ``None`` for :func:`torch.get_num_threads`. No result depends on it.
+        damping: of the mean of H's diagonal, added to it where codes and grids are sought; ``objective`` is without.
+        output_damping: of the mean of G's diagonal, added to it: G comes from few samples.
+        refit: fit the scales and zero points of each row to its codes (:func:`refit_grid`).
+        beam_width: of the beam.
+        kronecker_passes: annealings (or descents) in turn, each followed by a refit.
+
+    Returns:
+        The codes and their grid, on the device of the weights. Compiled searches run on the CPU: what they need is
+        copied there once, and the codes back.
+
+    Raises:
+        ValueError: a number out of its range.
+
+    >>> problem = Problem(torch.tensor([[0.4, 0.5, -0.7]]), torch.tensor([[2.0, 1, 0], [1, 2, 1], [0, 1, 2]]))
+    >>> rounded = round_matrix(problem, bits=2)
+    >>> rounded.objective["final"] <= rounded.objective["gptq"] <= rounded.objective["rtn"]
+    True
+    """
+    begun = time.perf_counter()
+    if method not in METHODS:
+        raise ValueError(f"Invalid method: {method!r}; must be one of {METHODS}")
+    for name, value, least in (("sweeps", sweeps, 0), ("kronecker_passes", kronecker_passes, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"Invalid {name}: {value}; an int of at least {least} is needed")
+    for name, number in (("damping", damping), ("output_damping", output_damping)):
+        if not 0 <= number < math.inf:
+            raise ValueError(f"Invalid {name}: {number}; a finite number from 0 is needed")
+    workers = torch.get_num_threads() if threads is None else threads
+    weight, H = problem.weight.double(), problem.centred()
+    G = None if problem.output is None else _damped(problem.output.double(), output_damping)
+    # A level at 0 is worth more than a range that fits: inputs may be large where weights are next to nothing.
+    begin = zero if symmetric else "integer"
+    grid = fit_grid(weight, H, bits, group_size=group_size, symmetric=symmetric, weighted=weighted, zero=begin)
+    factor = Factor.of(H, damping=damping)
+    nearest, babai = grid.nearest(weight), gptq(weight, grid, factor, threads=workers)
+    objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
+    # What is gained on eigenvalues that few data left small is not there on others: searched for are codes for more H.
+    sought = H + damping * H.diagonal().mean() * torch.eye(len(H), dtype=H.dtype, device=H.device)
+    loose = "fixed" if symmetric else zero
+    codes = nearest if method == "rtn" else babai
+    if method in ("cd", "anneal"):
+        lattice = Lattice(weight, sought, G, threads=workers)
+        for turn in range(kronecker_passes):
+            codes = lattice.search(codes, grid, sweeps=sweeps if method == "anneal" else 0, seed=seed + turn)
+            if refit:
+                grid = refit_grid(weight, codes, grid, sought, zero=loose)
+    else:
+        if method == "beam":
+            codes = beam(weight, grid, factor, width=beam_width, threads=workers)
+        if refit:
+            grid = refit_grid(weight, codes, grid, sought, zero=loose)
+    rounded = grid.decode(codes)
+    objective["final"] = problem.objective(rounded)
+    shift = None
+    if problem.mean is not None:
+        shift = ((weight - rounded.double()) @ problem.mean.double()).float()
+    return Rounded(codes, grid, shift, objective, time.perf_counter() - begun)
+
+
+def _damped(output: Tensor, damping: float) -> Tensor | None:
+    """G with a positive diagonal; ``None`` for one of zeros, which tells nothing."""
+    mean = float(output.diagonal().mean())
+    if mean <= 0.0:
+        return None
+    return output + max(damping, _LEAST) * mean * torch.eye(len(output), dtype=output.dtype, device=output.device)

@@ -1,0 +1,45 @@
+"""GPTQ against a literal loop, integer for integer."""
+
+import pytest
+import torch
+
+from qanneal_opt.compress.gptq import Factor, gptq
+from qanneal_opt.compress.grid import fit_grid
+from tests.lattices import layer, loop_gptq
+
+
+@pytest.mark.parametrize("activation_order", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "columns", "bits", "size"), [(70, 96, 3, None), (33, 50, 4, 16), (5, 7, 1, 3), (64, 200, 2, 64)]
+)
+def test_every_integer_is_that_of_the_loop(rows, columns, bits, size, activation_order):
+    for seed in range(3):
+        problem = layer(rows, columns, seed)
+        grid = fit_grid(problem.weight, problem.moment, bits, group_size=size)
+        factor = Factor.of(problem.moment, damping=0.01, activation_order=activation_order)
+        codes = gptq(problem.weight, grid, factor, threads=2)
+        assert torch.equal(codes, loop_gptq(problem.weight, grid, problem.moment, 0.01, activation_order))
+        assert problem.objective(grid.decode(codes)) < problem.objective(grid.decode(grid.nearest(problem.weight)))
+
+
+def test_the_price_of_an_error_is_what_the_columns_after_it_cannot_repair():
+    problem = layer(1, 6, 0)
+    factor = Factor.of(problem.moment, damping=0.0)
+    H = problem.moment[factor.order][:, factor.order]
+    for i in range(6):
+        rest = H[i + 1 :, i + 1 :]
+        repaired = H[i, i] - H[i, i + 1 :] @ torch.linalg.pinv(rest) @ H[i + 1 :, i]
+        assert float(factor.price[i]) == pytest.approx(float(repaired), rel=1e-6)
+    assert torch.equal(factor.order, torch.argsort(-problem.moment.diagonal()))
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.01])
+def test_fewer_samples_than_inputs_and_dead_inputs_have_a_factor(damping):
+    problem = layer(4, 30, 0, samples=5)
+    H = problem.moment.clone()
+    H[3], H[:, 3] = 0.0, 0.0
+    factor = Factor.of(H, damping=damping)
+    assert bool(factor.spread.isfinite().all()) and bool((factor.price > 0).all())
+    grid = fit_grid(problem.weight, H, 4)
+    codes = gptq(problem.weight, grid, factor)
+    assert torch.equal(codes[:, 3], grid.nearest(problem.weight)[:, 3])  # no input reaches it
