@@ -1,6 +1,7 @@
 """A PyTorch optimizer that alternates gradient steps with annealing steps on discrete weights."""
 
 from qanneal_opt import losses, samplers
+from qanneal_opt.compress import PruneReport, prune
 from qanneal_opt.encoding import Levels, Mask, Window
 from qanneal_opt.objective import Objective
 from qanneal_opt.optimizer import AnnealingOptimizer
@@ -22,10 +23,12 @@ __all__ = [
     "Mask",
     "Objective",
     "OnPlateau",
+    "PruneReport",
     "QuadraticModel",
     "Qubo",
     "QuboStep",
     "Window",
     "losses",
+    "prune",
     "samplers",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from qanneal_opt.guards import passing
@@ -74,6 +74,27 @@ def length(leaf: Any) -> int:
     return len(leaf)
 
 
+def to_device(value: Any, device: torch.device, part: slice | None = None) -> Any:
+    """Move every tensor in nested mappings and tuples, or a part of its samples; all else stays as it is."""
+    if isinstance(value, Mapping):
+        return {key: to_device(leaf, device, part) for key, leaf in value.items()}
+    if isinstance(value, (tuple, list)):
+        moved = [to_device(leaf, device, part) for leaf in value]
+        return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved)
+    if not isinstance(value, Tensor):
+        return value
+    return (value if part is None else value[part]).to(device, non_blocking=True)
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """Run ``model`` on a tensor, a tuple (positional arguments) or a mapping (keyword arguments)."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
+
+
 def _sliced(data: Pair, device: torch.device, batch_size: int | None, weights: Tensor | None) -> Iterator[Batch]:
     inputs, targets = data
     count = length(_leaves(targets)[0])
@@ -82,7 +103,7 @@ def _sliced(data: Pair, device: torch.device, batch_size: int | None, weights: T
         part = slice(at, at + size) if size < count else None
         mine = None if weights is None else weights[part or slice(None)]
         total = float(min(size, count - at) if mine is None else mine.sum())
-        yield Batch(_to(inputs, device, part), _to(targets, device, part), _to(mine, device), total)
+        yield Batch(to_device(inputs, device, part), to_device(targets, device, part), to_device(mine, device), total)
 
 
 def _loaded(loader: DataLoader[Any], device: torch.device) -> Iterator[Batch]:
@@ -90,7 +111,7 @@ def _loaded(loader: DataLoader[Any], device: torch.device) -> Iterator[Batch]:
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             given = f"a DataLoader that gives {type(item).__name__}"
             raise TypeError(f"Invalid data: {given}; (inputs, targets) pairs are needed")
-        inputs, targets = _to(tuple(item), device)
+        inputs, targets = to_device(tuple(item), device)
         yield Batch(inputs, targets, None, float(length(next(iter(_leaves(targets)), targets))))
 
 
@@ -100,14 +121,3 @@ def _leaves(value: Any) -> list[Any]:
     if isinstance(value, (tuple, list)):
         return [leaf for part in value for leaf in _leaves(part)]
     return [value]
-
-
-def _to(value: Any, device: torch.device, part: slice | None = None) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _to(leaf, device, part) for key, leaf in value.items()}
-    if isinstance(value, (tuple, list)):
-        moved = [_to(leaf, device, part) for leaf in value]
-        return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved)
-    if not isinstance(value, Tensor):
-        return value
-    return (value if part is None else value[part]).to(device, non_blocking=True)

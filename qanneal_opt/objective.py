@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.data import DataLoader
 
-from qanneal_opt.batches import Batch, Pair, check, length, read
+from qanneal_opt.batches import Batch, Pair, call, check, length, read
 from qanneal_opt.guards import RandomState, evaluating
 from qanneal_opt.losses import Loss, smoothed
 
@@ -139,11 +139,7 @@ class Objective:
 
     def forward(self, batch: Batch) -> Any:
         """Run the model on a batch."""
-        if isinstance(batch.inputs, Mapping):
-            return self.model(**batch.inputs)
-        if isinstance(batch.inputs, (tuple, list)):
-            return self.model(*batch.inputs)
-        return self.model(batch.inputs)
+        return call(self.model, batch.inputs)
 
     def batch_loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Give the (weighted) mean loss of a batch's outputs, 0-d."""

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = "qanneal_opt"
 FLOORS = (
-    "floats qubo quadratic batches objective losses moves schedule telemetry guards subset simd rng energy",
+    "floats qubo quadratic batches objective losses moves schedule telemetry guards subset simd rng energy terminal",
     "samplers curvature encoding judge refit",
     "optimizer alternation view checkpoint compress nn",
     "steps integrations",

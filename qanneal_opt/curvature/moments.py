@@ -1,0 +1,58 @@
+"""Second moments of rows, summed up batch by batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_BLOCKS = 4  # columns are cut into so many blocks, of which only the upper triangle is computed: 10/16 of the work
+
+
+class Gram:
+    r"""Running sums over rows x of :math:`x x^\top` and of x, for several groups of columns at once.
+
+    Products are computed in the rows' precision, float32 at least, and summed in float64.
+
+    >>> gram = Gram()
+    >>> gram.add(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]))
+    >>> gram.moment().tolist(), gram.mean().tolist(), gram.rows
+    ([[[5.0, 1.0], [1.0, 2.0]]], [[2.0, 1.0]], 2)
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._square: Tensor | None = None  # (G, C, C) float64: blocks below the diagonal are not kept up
+        self._sum: Tensor | None = None  # (G, C) float64
+
+    def add(self, rows: Tensor) -> None:
+        """Add rows, ``(G, N, C)`` of any floating dtype."""
+        if rows.dtype != torch.float64:
+            rows = rows.float()
+        groups, count, columns = rows.shape
+        if self._square is None or self._sum is None:
+            self._square = torch.zeros(groups, columns, columns, dtype=torch.float64, device=rows.device)
+            self._sum = torch.zeros(groups, columns, dtype=torch.float64, device=rows.device)
+        step = columns if columns < 256 else -(-columns // _BLOCKS)
+        for at in range(0, columns, step):
+            self._square[:, at : at + step, at:] += rows[:, :, at : at + step].mT @ rows[:, :, at:]
+        self._sum += rows.sum(1, dtype=torch.float64)
+        self.rows += count
+
+    def copy(self) -> Gram:
+        """The same sums, to be gone on with separately."""
+        other = Gram()
+        other.rows = self.rows
+        other._square = None if self._square is None else self._square.clone()
+        other._sum = None if self._sum is None else self._sum.clone()
+        return other
+
+    def moment(self) -> Tensor:
+        """The mean of x x', ``(G, C, C)`` float64, exactly symmetric."""
+        assert self._square is not None
+        upper = self._square.triu()
+        return (upper + upper.triu(1).mT) / self.rows
+
+    def mean(self) -> Tensor:
+        """The mean of x, ``(G, C)`` float64."""
+        assert self._sum is not None
+        return self._sum / self.rows
