@@ -53,13 +53,13 @@ def prune(
               h_i = -g_i w_i + \tfrac12 Q_{ii}, \qquad Q_{ij} = w_i H_{ij} w_j
 
     ``"qubo"`` minimises E at exactly the number wanted, by swaps, and then moves the kept weights to the minimum of
-    the quadratic model (least squares). A model holds near its weights only, so the density falls geometrically in
-    stages, each with a new model; ``refits`` more compensate at the final mask. Every model is tried at several
-    dampings, H plus ``damping`` times its mean diagonal, with and without compensation, and the true objective
-    chooses.
+    the quadratic model (least squares). A model holds near its weights only, so the density falls in stages, each
+    with a new model, 1 / density rising evenly; ``refits`` more compensate at the final mask, while the objective is
+    above what it was before pruning. Every model is tried at several dampings, H plus ``damping`` times its mean
+    diagonal, with and without compensation, and the true objective chooses.
 
-    ``"obs"`` is Optimal Brain Surgeon (Hassibi and Stork, 1993), whose update is the same compensation; ``"magnitude"``
-    keeps the largest weights as they are. Both are baselines: one stage and no refit unless asked for.
+    ``"obs"`` is Optimal Brain Surgeon (Hassibi and Stork, 1993), whose update is the same compensation with g = 0;
+    ``"magnitude"`` keeps the largest weights as they are. Both are baselines: one stage and no refit unless asked for.
 
     Args:
         model: any module; its ``Linear``, ``Conv2d`` and transformers' ``Conv1D`` weights are pruned, a tied one once.
@@ -72,8 +72,8 @@ def prune(
             ``"layer"``, over each one, one after the other; ``"row"``, over each row of a layer's matrix, whose
             curvature is the second moments of its inputs, for layers too large for more. ``None``: the first that
             ``dense_limit`` allows, layer by layer.
-        stages: choices until ``density``; ``None``: 6 for ``"qubo"``, otherwise 1.
-        refits: compensations afterwards, while they lower the objective; ``None``: 5 for ``"qubo"``, otherwise 0. A
+        stages: choices until ``density``; ``None``: 12 for ``"qubo"``, otherwise 1.
+        refits: compensations afterwards, while they help; ``None``: 5 for ``"qubo"``, otherwise 0. A
             layer in scope ``"row"`` has none, as its curvature comes without a gradient.
         compensate: whether kept weights move; ``None``: all but ``"magnitude"``.
         damping: positive, one or several.
@@ -110,7 +110,7 @@ def prune(
     shape = Pattern.of(pattern, density)
     _check(method, scope, start, shape)
     thorough = method == "qubo"
-    stages = (6 if thorough else 1) if stages is None else stages
+    stages = (12 if thorough else 1) if stages is None else stages
     refits = (5 if thorough else 0) if refits is None else refits
     compensate = method != "magnitude" if compensate is None else compensate
     dampings = [float(d) for d in (damping if isinstance(damping, Sequence) else [damping])]
@@ -132,9 +132,11 @@ def prune(
         pruner = Pruner(objective, undo, method, compensate, [0.0] if plain else dampings, seat, start, num_reads, seed)
         for k in progress(range(stages if density < 1 else 0), "stages"):
             for group in groups:
-                loss = pruner.prune(group, density ** ((k + 1) / stages))
+                loss = pruner.prune(group, 1 / (1 + (1 / density - 1) * (k + 1) / stages))
         for _ in progress(range(refits if compensate and density < 1 else 0), "refits"):
             reached = loss
+            if reached <= before:  # made up for: more would be training
+                break
             for group in groups:
                 loss = pruner.prune(group, density) if group.refits else loss
             if not loss < reached:

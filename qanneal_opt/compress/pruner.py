@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,8 @@ class Pruner:
         """Leave ``density`` of each cell of the group, and give the objective; with no more to drop, compensate."""
         begun = time.perf_counter()
         choices = group.choices(self.objective, density)
+        if self.method == "obs" and any(int(choice.surplus.sum()) for choice in choices):
+            choices = [replace(choice, g=torch.zeros_like(choice.g)) for choice in choices]  # as in the paper
         best, least = None, math.inf
         for proposal in self._proposals(choices):
             self._write(group, proposal.weights)
