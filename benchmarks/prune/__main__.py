@@ -20,6 +20,7 @@ QUICK = ("OBS with update", "magnitude")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prune", description=run.__doc__)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, metavar="NAME", help="; ".join(CONTENDERS))
+    parser.add_argument("--densities", nargs="+", type=float, default=run.DENSITIES, metavar="D", help="kept (0.2 0.1)")
     parser.add_argument("--seeds", default="0:10", metavar="SEEDS", help="reported (0:10); from 1000 on for tuning")
     parser.add_argument("--quick", action="store_true", help="ours and two baselines on one seed: under two minutes")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON lines; the picture goes beside them")
@@ -28,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = harness.parse_seeds("0" if options.quick else options.seeds)
     # A quick run shows that all works; it never takes the place of the committed one.
     output = options.output or (None if options.quick else harness.RESULTS / "prune.jsonl")
-    records = []
-    for record in run.run(names, seeds, run.TUNING_SEEDS[:1] if options.quick else run.TUNING_SEEDS):
+    records = table.read(output) if output and output.exists() else []
+    records = [record for record in records if record["density"] not in options.densities]  # other densities stay
+    for record in run.run(names, options.densities, seeds, run.TUNING_SEEDS[:1] if options.quick else run.TUNING_SEEDS):
         records.append(record)
         told = f"{record['phase']}, density {record['density']}, seed {record['seed']}, {record['contender']}"
         print(f"{told}: loss {record['loss']:.4g}", flush=True)

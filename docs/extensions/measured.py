@@ -3,7 +3,7 @@
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
 `<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`,
 `<!-- results:solvers -->` those of `python -m benchmarks.solvers`, and `<!-- results:throughput -->` that of
-`python -m benchmarks.solvers.throughput`.
+`python -m benchmarks.solvers.throughput`; on other pages `<!-- results:prune -->` that of `python -m benchmarks.prune`.
 """
 
 import ast
@@ -16,6 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from benchmarks import harness, report
+from benchmarks.prune import table as pruning
 from benchmarks.solvers import race, table, throughput
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,12 @@ def speeds() -> str:
     return throughput.table(race.read(throughput.OUTPUT)) if throughput.OUTPUT.exists() else NONE
 
 
+def pruned() -> str:
+    """The tables of the pruning benchmark, if its records are there."""
+    path = Path(harness.RESULTS, "prune.jsonl")
+    return pruning.tables(pruning.read(path)) if path.exists() else NONE
+
+
 def insert(app: Sphinx, page: str, source: list[str]) -> None:
     """Fill in a page's tables."""
     if "<!-- results:" not in source[0]:
@@ -113,11 +120,12 @@ def insert(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = source[0].replace("<!-- results:tasks -->", tasks())
     source[0] = source[0].replace("<!-- results:solvers -->", solvers())
     source[0] = source[0].replace("<!-- results:throughput -->", speeds())
+    source[0] = source[0].replace("<!-- results:prune -->", pruned())
 
 
 def fresh(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Read the page of results at every build: what it shows is not in its own file."""
-    return ["results"]
+    """Read the pages of results at every build: what they show is not in their own files."""
+    return ["results", "pruning"]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def prune(
     stages: int | None = None,
     refits: int | None = None,
     compensate: bool | None = None,
-    damping: float | Sequence[float] = (0.01, 0.1, 1.0, 10.0),
+    damping: float | Sequence[float] = (0.01, 0.1, 1.0),
     sampler: Any = "annealer",
     start: str = "magnitude",
     num_reads: int = 1,
