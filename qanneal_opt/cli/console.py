@@ -1,12 +1,9 @@
-"""What the commands share: errors of usage, progress bars, optional packages."""
+"""What the commands share: errors of usage, optional packages."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 class UsageError(Exception):
@@ -19,25 +16,3 @@ def need(module: str, extra: str = "bench") -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise UsageError(f"{module} is not installed: pip install 'qanneal-opt[{extra}]'") from error
-
-
-def progress(items: Iterable[T], label: str, *, total: int | None = None, quiet: bool = False) -> Iterator[T]:
-    """Go through ``items`` under a progress bar; without one where standard error is no terminal."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield from items
-        return
-    yield from tqdm(items, desc=label, total=total, leave=False, disable=True if quiet else None)
-
-
-def table(rows: list[list[str]], header: list[str]) -> str:
-    """Align columns: the first to the left, the others to the right."""
-    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths))
-        )
-        for line in lines
-    )

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from qanneal_opt.cli.console import UsageError, need, progress, table
+from qanneal_opt.cli.console import UsageError, need
+from qanneal_opt.terminal import progress, table
 
 TITLES = {
     "digits_binary": "digits, 64-6-10, binary weights",

@@ -6,6 +6,7 @@ What is written is a state dict of the same form, which the factory's model load
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from qanneal_opt.cli.checkpoint_model import add_model_arguments, find, load_mod
 from qanneal_opt.cli.console import UsageError, need
 from qanneal_opt.compress.prune import METHODS, SCOPES
 
-LOSSES = {"cross_entropy": functional.cross_entropy, "mse_loss": functional.mse_loss}
+LOSSES: dict[str, Callable[..., Any]] = {"cross_entropy": functional.cross_entropy, "mse_loss": functional.mse_loss}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import qanneal_opt as qa
-from qanneal_opt.cli.console import UsageError, progress
+from qanneal_opt.cli.console import UsageError
 from qanneal_opt.cli.data import BUNDLED, Split, load
+from qanneal_opt.terminal import progress
 
 ENCODINGS: dict[str, Callable[[], qa.Levels]] = {
     "binary": qa.Levels.binary,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qanneal_opt.curvature.layer import tokens
+from qanneal_opt.curvature.rows import tokens
 
 _CHUNK = 2**24  # entries of unfolded inputs at a time: 64 MB
 
@@ -26,6 +26,7 @@ class Layer:
     """
 
     groups = 1
+    by_rows = True  # row r of the matrix is the parameter's entry r
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self.name = name
@@ -45,9 +46,9 @@ class Layer:
 
     @property
     def size(self) -> int:
-        """Bytes of the second moments of inputs and output gradients, float64."""
+        """Bytes of the second moments of inputs, of both kinds, and output gradients, float64."""
         rows, columns = self.matrix().shape
-        return 8 * self.groups * (columns**2 + (rows // self.groups) ** 2)
+        return 8 * self.groups * (2 * columns**2 + (rows // self.groups) ** 2)
 
     def matrix(self) -> Tensor:
         """The weights as they are, ``(R, C)``."""
@@ -73,6 +74,8 @@ class Layer:
 
 class TransposedLayer(Layer):
     """The ``Conv1D`` of transformers' GPT-2: a linear layer whose parameter is W'."""
+
+    by_rows = False
 
     def matrix(self) -> Tensor:
         """The weights as they are, ``(R, C)``."""
@@ -167,6 +170,18 @@ def find_layers(model: nn.Module, skip: Iterable[str] = ()) -> tuple[list[Layer]
         if shared[id(layer.weight)] > 1 or (layer.bias is not None and shared[id(layer.bias)] > 1):
             first.bias = None  # one shift cannot serve two places
     return list(found.values()), alone
+
+
+def portions(layers: Sequence[Layer], memory: float) -> Iterator[list[Layer]]:
+    """Cut a list of layers so that each part's second moments fit into ``memory`` GB, or are those of one layer."""
+    portion: list[Layer] = []
+    for layer in layers:
+        if portion and sum(other.size for other in portion) + layer.size > memory * 1e9:
+            yield portion
+            portion = []
+        portion.append(layer)
+    if portion:
+        yield portion
 
 
 def _layer(name: str, module: nn.Module) -> Layer:

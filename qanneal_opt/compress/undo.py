@@ -41,6 +41,9 @@ class Undo:
         with torch.no_grad():
             param.copy_(value)
 
+    def __contains__(self, param: Tensor) -> bool:
+        return param in self._kept
+
     def original(self, param: Tensor) -> Tensor:
-        """What ``param`` was when the block began."""
-        return self._kept.get(param, param.detach())
+        """What a parameter that was written was before."""
+        return self._kept[param]

@@ -55,15 +55,19 @@ class Feed:
     def __iter__(self) -> Iterator[Shown]:
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         for batch in passing(self._data) if isinstance(self._data, DataLoader) else self._data:
-            inputs = to_device(batch, device)
+            inputs = _detached(to_device(batch, device))
             mask = self._mask(inputs)
             if mask is not None and not isinstance(mask, Tensor):
                 raise TypeError(f"Invalid mask: it returned {type(mask).__name__}; a tensor or None is needed")
             yield Shown(inputs, None if mask is None else mask.to(device) != 0)
 
-    def __len__(self) -> int:
-        """How many batches there are; TypeError where ``data`` does not know."""
-        return len(self._data)  # type: ignore[arg-type]
+    @property
+    def length(self) -> int | None:
+        """How many batches there are; None where the data do not know."""
+        try:
+            return len(self._data)  # type: ignore[arg-type]
+        except TypeError:
+            return None
 
     def run(self, shown: Shown, weights: dict[str, Tensor] | None = None) -> Any:
         """Give the model's outputs on a batch, with some of its weights replaced by others if asked for."""
@@ -73,6 +77,16 @@ class Feed:
             return torch.func.functional_call(self.model, weights, (), dict(shown.inputs))
         given = shown.inputs if isinstance(shown.inputs, tuple) else (shown.inputs,)
         return torch.func.functional_call(self.model, weights, given)
+
+
+def _detached(value: Any) -> Any:
+    """Inputs that are part of no graph of the caller's."""
+    if isinstance(value, Mapping):
+        return {key: _detached(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        parts = [_detached(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 def _attention_mask(batch: Any) -> Tensor | None:

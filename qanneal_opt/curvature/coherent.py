@@ -1,0 +1,83 @@
+r"""Second moments of inputs as a weight's errors add up over a sample.
+
+The error E of a weight that is used at T places of a sample (tokens, pixels) moves a projection of the model's output
+by :math:`\sum_t g_t^\top E x_t = \langle M, E \rangle`, :math:`M = \sum_t g_t x_t^\top`, with x the layer's inputs and
+g the gradients at its output: errors of different places cancel or add up. The Kronecker factor of the inputs is then
+the mean of M'M = X'KX, K = gg' with X ``(T, C)`` and g ``(T, R)``; the mean of x x' takes places for independent, and
+all gradients for alike. (Eschenhagen et al., "Kronecker-factored approximate curvature for modern neural network
+architectures", 2023, on when the one and when the other holds.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from qanneal_opt.curvature.moments import Gram
+from qanneal_opt.curvature.rows import Rows
+
+_CHUNK = 2**24  # entries of inputs as rows at a time: 64 MB
+
+
+def samples(
+    layer: Rows, module: nn.Module, x: Tensor, dy: Tensor, mask: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs ``(G, B, T, C)`` and gradients ``(G, B, T, R)`` of some samples at a time.
+
+    Samples are the first dimension, or the mask's where tokens come as one list; gradients of tokens that do not count
+    are 0.
+    """
+    if mask is not None and x.ndim == 2 and len(x) == mask.numel():
+        x, dy = x.unflatten(0, mask.shape), dy.unflatten(0, mask.shape)
+    if x.ndim == 1 or (x.ndim == 3 and isinstance(module, nn.Conv2d)):
+        x, dy = x[None], dy[None]
+    if mask is not None and dy.shape[:-1] == mask.shape:
+        dy = dy * mask[..., None]
+    g = torch.cat(list(layer.output_rows(dy, None)), 1).unflatten(1, (len(x), -1))  # (G, B, T, R)
+    step = max(1, _CHUNK // max(1, g.shape[2] * next(layer.input_rows(x[:1], None)).shape[2]))
+    for part, its in zip(x.split(step), g.split(step, 1)):
+        yield torch.cat(list(layer.input_rows(part, None)), 1).unflatten(1, (len(part), -1)), its
+
+
+def add_samples(gram: Gram, x: Tensor, g: Tensor) -> None:
+    r"""Add :math:`\sum M^\top M` of samples, each x with a constant 1 behind it, in units of :math:`\sum |g_t|^2`.
+
+    Args:
+        gram: of C + 1 columns.
+        x: ``(G, B, T, C)``: inputs of B samples, for G groups of columns.
+        g: ``(G, B, T, R)``: gradients, zero at places that do not count.
+
+    >>> gram = Gram()
+    >>> add_samples(gram, torch.tensor([[[[2.0], [1.0]]]]), torch.tensor([[[[1.0], [1.0]]]]))
+    >>> gram.moment().tolist()  # M = (3, 2), and 2 = 1 + 1
+    [[[4.5, 3.0], [3.0, 2.0]]]
+    """
+    x = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)
+    if x.shape[2] < g.shape[3]:
+        left, right = x, (g @ g.mT) @ x  # K is small
+    else:
+        left = right = g.mT @ x
+    gram.add(left.flatten(1, 2), right.flatten(1, 2), g.double().square().sum((1, 2, 3)))
+
+
+def mixed(moment: Tensor, mean: Tensor, coherent: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Both kinds of moments in one, in units of what they say of a constant input of 1.
+
+    Args:
+        moment: ``(G, C, C)``: of rows.
+        mean: ``(G, C)``: of rows.
+        coherent: ``(G, C + 1, C + 1)``: of samples, with the constant behind.
+        share: of the coherent ones, 0 to 1. At 1 there is no unit where gradients of a sample add up to 0.
+
+    Returns:
+        A moment and a mean that stand in for those of rows: H - mean mean' is the moment where a bias takes up the
+        mean error.
+    """
+    square, line, unit = coherent[:, :-1, :-1], coherent[:, :-1, -1], coherent[:, -1, -1]
+    scale = 1 / ((1 - share) + share * unit)  # (G,)
+    return (
+        scale[:, None, None] * ((1 - share) * moment + share * square),
+        scale[:, None] * ((1 - share) * mean + share * line),
+    )
