@@ -54,14 +54,14 @@ class Group(ABC):
 
     Attributes:
         form: what the curvature is.
-        refits: whether models have a gradient, so that compensation goes on when the choice is made.
+        local: whether its models hold only near the present weights, so that they are made anew again and again.
         layers: whose weights they are.
         subset: all weights of the layers, block by block.
         blocks: in that order.
     """
 
     form: str
-    refits: bool
+    local: bool
 
     def __init__(self, layers: Sequence[Layer], subset: Subset, blocks: Sequence[Block]) -> None:
         self.layers, self.subset, self.blocks = list(layers), subset, list(blocks)
@@ -98,7 +98,7 @@ class Dense(Group):
     """Layers under one Gauss-Newton matrix: one block."""
 
     form = "dense Gauss-Newton matrix"
-    refits = True
+    local = True
 
     def __init__(self, layers: Sequence[Layer], pattern: Pattern) -> None:
         super().__init__(layers, *_together(layers, pattern))
@@ -114,7 +114,7 @@ class Plain(Group):
     """Layers whose weights are chosen by their size alone: one block without a model."""
 
     form = "magnitude"
-    refits = False
+    local = False
 
     def __init__(self, layers: Sequence[Layer], pattern: Pattern) -> None:
         super().__init__(layers, *_together(layers, pattern))
@@ -135,7 +135,7 @@ class RowBlocks(Group):
     """
 
     form = "second moments of inputs, row by row"
-    refits = False
+    local = False
 
     def __init__(self, layer: Layer, pattern: Pattern) -> None:
         rows, columns = layer.matrix().shape

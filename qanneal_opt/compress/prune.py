@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qanneal_opt import samplers
 from qanneal_opt.compress.groups import Dense, Group, Plain, RowBlocks
 from qanneal_opt.compress.layers import Layer, find_layers
 from qanneal_opt.compress.pattern import Pattern
@@ -17,7 +18,6 @@ from qanneal_opt.compress.prune_report import PrunedLayer, PruneReport
 from qanneal_opt.compress.pruner import Pruner
 from qanneal_opt.compress.undo import Undo
 from qanneal_opt.objective import Objective
-from qanneal_opt.samplers.registry import resolve
 from qanneal_opt.terminal import progress
 
 METHODS = ("qubo", "obs", "magnitude")
@@ -73,8 +73,8 @@ def prune(
             curvature is the second moments of its inputs, for layers too large for more. ``None``: the first that
             ``dense_limit`` allows, layer by layer.
         stages: choices until ``density``; ``None``: 12 for ``"qubo"``, otherwise 1.
-        refits: compensations afterwards, while they help; ``None``: 5 for ``"qubo"``, otherwise 0. A
-            layer in scope ``"row"`` has none, as its curvature comes without a gradient.
+        refits: compensations afterwards, while they help; ``None``: 5 for ``"qubo"``, otherwise 0. Layers in scope
+            ``"row"``, whose model is exact for their outputs, and plain magnitudes need one stage and no refit.
         compensate: whether kept weights move; ``None``: all but ``"magnitude"``.
         damping: positive, one or several.
         sampler: for ``"qubo"``: a name, a ``dimod.Sampler``, or anything else that :func:`samplers.resolve` takes.
@@ -121,7 +121,7 @@ def prune(
         least = 0 if name == "refits" else 1
         if isinstance(count, bool) or not isinstance(count, int) or count < least:
             raise ValueError(f"Invalid {name}: {count}; must be an int of at least {least}")
-    seat = resolve(sampler)
+    seat = samplers.resolve(sampler)
     layers, alone = _layers(model, objective, skip, shape)
     plain = method == "magnitude" and not compensate
     groups = _plain(layers, shape, scope) if plain else _groups(layers, shape, scope, dense_limit)
@@ -131,14 +131,15 @@ def prune(
             raise ValueError(f"Invalid objective: {before} at the present weights; must be finite")
         pruner = Pruner(objective, undo, method, compensate, [0.0] if plain else dampings, seat, start, num_reads, seed)
         for k in progress(range(stages if density < 1 else 0), "stages"):
+            share = density if k + 1 == stages else 1 / (1 + (1 / density - 1) * (k + 1) / stages)
             for group in groups:
-                loss = pruner.prune(group, 1 / (1 + (1 / density - 1) * (k + 1) / stages))
+                loss = pruner.prune(group, share) if group.local or share == density else loss
         for _ in progress(range(refits if compensate and density < 1 else 0), "refits"):
             reached = loss
             if reached <= before:  # made up for: more would be training
                 break
             for group in groups:
-                loss = pruner.prune(group, density) if group.refits else loss
+                loss = pruner.prune(group, density) if group.local else loss
             if not loss < reached:
                 break
     words = {"density": density, "method": method, "pattern": pattern, "scope": scope, "start": start}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qanneal_opt import samplers
 from qanneal_opt.compress.choice import Choice
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.annealer import Annealer
 from qanneal_opt.samplers.base import Seat
 
 
@@ -29,7 +29,7 @@ def by_qubo(choice: Choice, sampler: Seat, start: Tensor, *, num_reads: int, see
     """
     qubo, dropped = choice.qubo(), (~start).to(torch.uint8)
     count = int(dropped.sum())
-    if isinstance(sampler, Annealer) and len(choice.quota) == 1:
+    if isinstance(sampler, samplers.Annealer) and len(choice.quota) == 1:
         samples = sampler.sample_arrays(qubo, num_reads=num_reads, seed=seed, initial_states=dropped, cardinality=count)
         found = list(samples.bits)
     else:
