@@ -241,6 +241,8 @@ def test_convolutions_tied_weights_and_layers_left_alone():
         assert [row.name for row in report.rows] == ["image", "first", "unused"]
         assert model.second.weight is model.first.weight
         assert set(report.alone) == {"words", "frozen"} and "frozen" in report.alone["frozen"]
+        notes = [row.note for row in report.rows]
+        assert notes[:2] == ["", ""] and notes[2].startswith("the objective does not depend on it")
         assert "not supported" in report.alone["words"] and "words: left alone" in str(report)
         if scope != "global":
             assert [row.kept for row in report.rows] == ([9, 4, 1] if scope == "layer" else [8, 4, 2])
@@ -359,6 +361,16 @@ def test_an_interruption_leaves_the_model_whole(calls, error):
     with pytest.raises(error):
         qa.prune(model, qa.Objective(model, loss, (INPUTS, TARGETS)), 0.2, scope="row" if calls == 7 else None)
     assert same(before, weights(model)) and model.training
+
+
+def test_a_loss_that_is_not_convex():
+    model = net()
+
+    def loss(outputs, targets):
+        return torch.sin(3 * outputs).mean()
+
+    report = qa.prune(model, qa.Objective(model, loss, (INPUTS, TARGETS)), 0.4)
+    assert sum(row.kept for row in report.rows) == 18 and math.isfinite(report.loss_after)
 
 
 def test_an_objective_that_becomes_infinite_is_told():

@@ -68,15 +68,17 @@ class Choice:
         linear = slope + Q.diagonal() / 2
         return Qubo(linear, Q.fill_diagonal_(0.0))
 
-    def compensated(self, keep: Tensor) -> Tensor:
+    def compensated(self, keep: Tensor) -> Tensor | None:
         """Weights that minimise the quadratic model where those outside ``keep``, ``(n,)`` bool, are zero: ``(n,)``.
 
-        A least-squares problem in the kept weights, (H v)_K = (H w - g)_K; H has to be positive definite on them.
+        A least-squares problem in the kept weights, (H v)_K = (H w - g)_K. None if H is not positive definite.
         """
         v = torch.zeros_like(self.w)
         kept = keep.nonzero().flatten()
         right = (self.H @ self.w - self.g)[kept]
-        factor = torch.linalg.cholesky(self.H[kept][:, kept])
+        factor, failed = torch.linalg.cholesky_ex(self.H[kept][:, kept])
+        if int(failed):
+            return None
         v[kept] = torch.cholesky_solve(right[:, None], factor)[:, 0]
         return v
 

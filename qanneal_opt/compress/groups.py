@@ -58,6 +58,7 @@ class Group(ABC):
         layers: whose weights they are.
         subset: all weights of the layers, block by block.
         blocks: in that order.
+        silent: names of layers on which the objective was found not to depend.
     """
 
     form: str
@@ -65,6 +66,7 @@ class Group(ABC):
 
     def __init__(self, layers: Sequence[Layer], subset: Subset, blocks: Sequence[Block]) -> None:
         self.layers, self.subset, self.blocks = list(layers), subset, list(blocks)
+        self.silent: set[str] = set()
 
     @property
     def alive(self) -> Tensor:
@@ -107,7 +109,11 @@ class Dense(Group):
         """Gradient and Gauss-Newton matrix."""
         alive = self.alive
         kept = Subset(self.subset.params, self.subset.owner[alive], self.subset.index[alive])
-        return [(kept.gather(objective.gradient(kept.params)[1]), ggn(objective, kept))]
+        g, H = kept.gather(objective.gradient(kept.params)[1]), ggn(objective, kept)
+        if bool(alive.all()):
+            felt = kept.scatter(g.abs() + H.diagonal().abs())
+            self.silent = {layer.name for layer, tensor in zip(self.layers, felt) if not bool(tensor.any())}
+        return [(g, H)]
 
 
 class Plain(Group):
@@ -151,6 +157,7 @@ class RowBlocks(Group):
         feed = Feed(objective.model, [batch.inputs for batch in objective.batches()])
         found = layer_moments(feed, [layer]).get(layer.name)
         columns, rows = len(self.blocks[0].unit), len(self.blocks) // layer.groups
+        self.silent = {layer.name} if found is None else set()
         blank = torch.zeros(layer.groups, columns, columns, dtype=torch.float64)
         inputs = blank if found is None else found.inputs.cpu()
         places = [block.alive.nonzero().flatten() for block in self.blocks]

@@ -232,5 +232,9 @@ def _masks(groups: list[Group]) -> dict[str, Tensor]:
 
 def _row(layer: Layer, mask: Tensor, group: Group) -> PrunedLayer:
     """What a report tells of a layer."""
-    kept, note = int(mask.sum()), "no weight is kept" if not bool(mask.any()) else ""
-    return PrunedLayer(layer.name, layer.kind, tuple(mask.shape), mask.numel(), kept, group.form, note)
+    kept, notes = int(mask.sum()), []
+    if layer.name in group.silent:
+        notes.append("the objective does not depend on it, chosen by magnitude alone")
+    if not kept:
+        notes.append("no weight is kept")
+    return PrunedLayer(layer.name, layer.kind, tuple(mask.shape), mask.numel(), kept, group.form, "; ".join(notes))

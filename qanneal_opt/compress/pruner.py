@@ -96,13 +96,18 @@ class Pruner:
             if not any(all(map(torch.equal, units, other)) for other in plain):
                 plain.append(units)
                 yield Proposal(units, [c.w * k for c, k in zip(damped, kept, strict=True)], 0.0, *energies)
-            if self.compensate:
-                moved = [choice.compensated(keep) for choice, keep in zip(damped, kept, strict=True)]
-                yield Proposal(units, moved, damping, *energies)
+            if not self.compensate:
+                continue
+            moved = [choice.compensated(keep) for choice, keep in zip(damped, kept, strict=True)]
+            found = [weights for weights in moved if weights is not None]
+            if len(found) == len(moved):  # it is not where a loss is not convex and the damping too little
+                yield Proposal(units, found, damping, *energies)
 
     def _chosen(self, choices: Sequence[Choice]) -> tuple[list[Tensor], float | None, float | None]:
         """Units kept of each block; for the QUBO its energies, after and before sampling, summed."""
-        if self.method != "qubo" or not any(int(choice.surplus.sum()) for choice in choices):
+        if not any(int(choice.surplus.sum()) for choice in choices):
+            return [torch.ones(len(choice.cell), dtype=torch.bool) for choice in choices], None, None
+        if self.method != "qubo":
             chosen = by_obs if self.method == "obs" else by_magnitude
             return [chosen(choice) for choice in choices], None, None
         start = by_obs if self.start == "obs" else by_magnitude
