@@ -39,3 +39,14 @@ def test_records_and_tables(short, tmp_path, capsys):
     assert "**80% dropped**, 2 seeds" in text and "| magnitude |" in text
     assert path.with_suffix(".png").stat().st_size > 1000
     assert json.loads(path.read_text().splitlines()[0])["contender"] == "ours"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("density", run.DENSITIES)
+def test_pruned_networks_learn_more_in_200_steps_than_those_of_the_baselines(density):
+    names = ("ours", "OBS with update", "magnitude")
+    best, records = {}, [r for seed in (20, 21) for r in run.measure(seed, density, dict.fromkeys(names, run.LRS))]
+    for name in names:
+        best[name] = min(sum(r["loss"] for r in records if (r["contender"], r["lr"]) == (name, lr)) for lr in run.LRS)
+    print(density, best)
+    assert best["ours"] <= 0.8 * best["OBS with update"] and best["ours"] <= 0.35 * best["magnitude"]

@@ -102,9 +102,10 @@ def speeds() -> str:
 
 
 def pruned() -> str:
-    """The tables of the pruning benchmark, if its records are there."""
+    """The tables of the pruning benchmark and its picture, if its records are there."""
     path = Path(harness.RESULTS, "prune.jsonl")
-    return pruning.tables(pruning.read(path)) if path.exists() else NONE
+    picture = "![Training loss after finetuning, contender by contender](../benchmarks/results/prune.png)"
+    return f"{pruning.tables(pruning.read(path))}\n{picture}" if path.exists() else NONE
 
 
 def insert(app: Sphinx, page: str, source: list[str]) -> None:
