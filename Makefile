@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench bench-solvers bench-quantize docs clean
+.PHONY: help demo test lint types bench bench-solvers bench-quantize bench-prune docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,6 +32,9 @@ bench-solvers: .venv/run  ## the race of QUBO solvers (ARGS="--quick" for a shor
 
 bench-quantize: .venv/minilm  ## rounding of trained networks, method against method (ARGS="--quick")
 	$(BIN)/python -m benchmarks.quantize $(ARGS)
+
+bench-prune: .venv/run  ## pruning of a digits network, method against method (ARGS="--quick")
+	$(BIN)/python -m benchmarks.prune $(ARGS)
 
 docs: .venv/all  ## the pages, in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html

@@ -1,7 +1,7 @@
 """A PyTorch optimizer that alternates gradient steps with annealing steps on discrete weights."""
 
 from qanneal_opt import losses, samplers
-from qanneal_opt.compress import QuantizationReport, load_quantized, quantize
+from qanneal_opt.compress import PruneReport, QuantizationReport, load_quantized, prune, quantize
 from qanneal_opt.encoding import Levels, Mask, Window
 from qanneal_opt.objective import Objective
 from qanneal_opt.optimizer import AnnealingOptimizer
@@ -23,6 +23,7 @@ __all__ = [
     "Mask",
     "Objective",
     "OnPlateau",
+    "PruneReport",
     "QuadraticModel",
     "QuantizationReport",
     "Qubo",
@@ -30,6 +31,7 @@ __all__ = [
     "Window",
     "load_quantized",
     "losses",
+    "prune",
     "quantize",
     "samplers",
 ]

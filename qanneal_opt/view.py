@@ -58,6 +58,10 @@ class Best:
     encoded: list[dict[str, Tensor]] = field(default_factory=list)
     continuous: dict[Tensor, Tensor] = field(default_factory=dict)  # parameter -> its copy
 
+    def forget(self) -> None:
+        """Hold nothing."""
+        self.loss, self.encoded, self.continuous = math.inf, [], {}
+
 
 @dataclass(eq=False)
 class View:
@@ -114,6 +118,7 @@ class View:
             raise Fallback(f"the objective is {before} at the present weights")
         latent = any(e.latent is not None for e in self.scaled)
         if any([encoded.begin() for encoded in self.encoded]):
+            self.best.forget()  # of another density, or of other levels
             loss = value()
         if latent and refit is not None:
             loss = refit()

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qanneal_opt.encoding import Levels, Mask, Window, levels
@@ -350,6 +350,7 @@ def test_weights_that_somebody_else_wrote_are_adopted():
         (lambda: Mask(0.0), ValueError, "Invalid density: 0.0"),
         (lambda: Mask(1.5), ValueError, "Invalid density: 1.5"),
         (lambda: Mask(math.nan), ValueError, "Invalid density: nan"),
+        (lambda: Mask(0.5, steps=0), ValueError, "Invalid steps: 0"),
         (
             lambda: Mask(0.5).attach(torch.zeros(3, dtype=torch.int64), 0),
             ValueError,
@@ -384,6 +385,7 @@ several = st.sampled_from([shape for shape in SHAPES if math.prod(shape) > 1])
 def test_a_mask_keeps_its_density_and_all_values(param, density, seed):
     encoding = Mask(density)
     original, kept = param.detach().clone(), encoding.kept(param.numel())
+    assume(int(torch.count_nonzero(original)) != kept or kept == param.numel())  # otherwise its zeros are a mask
     assert kept == max(1, round(density * param.numel()))
     state = encoding.attach(param, 0)
     state.after_base()
@@ -456,6 +458,42 @@ def test_masks_are_saved_and_loaded(param, density):
     state.commit(state.sweep(generator(1)))
     state.restore(snapshot)
     assert_same(before, {"param": param, **state.tensors()})
+
+
+@given(params(several), st.floats(0.01, 1.0), st.integers(1, 6))
+@settings(max_examples=60)
+def test_a_gradual_mask_keeps_the_largest_of_what_is_left(param, density, steps):
+    encoding = Mask(density, steps=steps)
+    original, count = param.detach().clone(), param.numel()
+    state = encoding.attach(param, 0)
+    numbers = [encoding.kept(count, step) for step in range(1, steps + 1)]
+    assert numbers == sorted(numbers, reverse=True) and numbers[-1] == encoding.kept(count) == Mask(density).kept(count)
+    seen = [int(state.mask.sum())]
+    while state.begin():
+        seen.append(int(state.mask.sum()))
+        assert torch.equal(param, torch.where(state.mask, original, 0.0))
+        assert torch.equal(state.aside, torch.where(state.mask, 0.0, original))
+        sizes = original.double().abs()
+        assert not state.dropped or sizes[state.mask].min() >= sizes[~state.mask].max()
+    assert seen[1:] == list(dict.fromkeys(n for n in numbers if n < seen[0]))
+
+
+def test_a_mask_starts_from_a_pruned_network():
+    weight = torch.nn.Parameter(torch.tensor([[0.0, 2.0, 0.0], [-1.0, 0.0, 0.0]]))
+    aside = torch.full((2, 3), 5.0)
+    state = Mask(1 / 3, aside=aside).attach(weight, 0)
+    assert torch.equal(state.mask, weight != 0) and not state.begin()
+    assert torch.equal(state.aside, torch.where(state.mask, 0.0, aside))
+    state.commit(state.sweep(generator()))
+    assert int(state.mask.sum()) == 2 and set(weight.detach().flatten().tolist()) <= {0.0, 5.0, 2.0, -1.0}
+    assert not Mask(0.5).attach(weight, 0).dropped  # zeros of another number are not a mask
+    for mask, message in [
+        (Mask(0.5, aside=aside), "Invalid aside: 2 of 6 weights are not zero; a pruned parameter with 3 is needed"),
+        (Mask(1 / 3, aside=aside[0]), r"Invalid aside: shape \(3,\); finite values of shape \(2, 3\)"),
+        (Mask(1 / 3, aside=aside / 0), "Invalid aside: not finite"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            mask.attach(weight, 0)
 
 
 # ------------------------------------------------------------------------------------------------ window

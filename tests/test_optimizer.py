@@ -313,6 +313,33 @@ def test_a_swap_restores_the_value_kept_aside():
     assert torch.equal(trained[back], step.aside.flatten()[back])
 
 
+@pytest.mark.parametrize("temperature", [0.0, (0.1, 0.01)])
+def test_a_gradual_mask_ends_a_span_at_its_last_density(temperature):
+    model = net()
+    step = qa.DirectStep(proposals=4, refit=2, temperature=temperature)
+    optimizer = make(model, qa.Mask(0.3, steps=3), annealing=step, schedule=qa.Every(2, stop=12))
+    counts = []
+    for k in range(14):
+        train(model, optimizer, [k])
+        counts.append(int(model[0].weight.count_nonzero()))
+    assert counts[1::2] == [15, 10, 9, 9, 9, 9, 9]
+
+
+def test_a_pruned_network_goes_on_with_the_alternation():
+    model = net()
+    report = qa.prune(model, objective(model), 0.3, method="magnitude", skip="2")
+    zeros, before = model[0].weight == 0, float(objective(model)())
+    mask = qa.Mask(0.3, aside=report.aside["0"])
+    optimizer = make(model, mask, annealing=qa.DirectStep(proposals=6, refit=5), schedule=qa.Every(3, start=2))
+    train(model, optimizer, 2)
+    assert torch.equal(model[0].weight == 0, zeros)  # before the first annealing step too
+    train(model, optimizer, range(2, 30))
+    assert int((model[0].weight == 0).sum()) == 21 and not torch.equal(model[0].weight == 0, zeros)
+    assert sum(record.accepted for record in optimizer.records) > 0
+    optimizer.restore_best()
+    assert float(objective(model)()) < before
+
+
 def test_a_mask_under_a_base_with_a_closure():
     model = net()
     first, *rest = model.parameters()

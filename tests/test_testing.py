@@ -140,6 +140,7 @@ ENCODINGS = [
     qa.Levels((1, 2, 5)),
     qa.Levels((0, 1), scale=torch.tensor(0.3)),
     qa.Mask(0.3),
+    qa.Mask(0.3, steps=4),
     qa.Mask(1.0),
     qa.Window(1, 0.5),
     qa.Window(3, 0.01),

@@ -120,9 +120,9 @@ def table(records: Sequence[Record]) -> str:
     groups: dict[str, dict[str, list[Record]]] = {}
     for record in records:
         groups.setdefault(record["measure"], {}).setdefault(record["of"], []).append(record)
-    for measure, rows in groups.items():
+    for measure, found in groups.items():
         first = None
-        for name, own in rows.items():
+        for name, own in found.items():
             speed = "bytes_s" in own[0]
             values = [r["bytes_s"] / 1e9 if speed else r["problem_s"] * 1e6 for r in own]
             middle, unit = statistics.median(values), "GB/s" if speed else "µs a problem"

@@ -2,7 +2,8 @@
 
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
 `<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`.
-Every other measurement has a name in `MEASUREMENTS`: `<!-- results:share -->` is the table of `python -m benchmarks.share`.
+Every other measurement has a name in `MEASUREMENTS`: `<!-- results:share -->` becomes the table of
+`python -m benchmarks.share`.
 """
 
 import ast
@@ -15,6 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from benchmarks import harness, overlap, report, share, wrong_temperature
+from benchmarks.prune import table as pruning
 from benchmarks.quantize import table as quantize
 from benchmarks.rows import read
 from benchmarks.solvers import table as solvers
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MEASUREMENTS: dict[str, tuple[Callable[..., str], Sequence[Path]]] = {
     "overlap": (overlap.table, overlap.OUTPUTS),
+    "prune": (pruning.tables, [harness.RESULTS / "prune.jsonl"]),
     "quantize": (quantize.tables, [harness.RESULTS / "quantize.jsonl"]),
     "share": (share.table, share.OUTPUTS),
     "solvers": (solvers.tables, [harness.RESULTS / "solvers.jsonl"]),

@@ -1,4 +1,4 @@
-"""The command ``qanneal-opt``: demo, train, quantize, doctor."""
+"""The command ``qanneal-opt``: demo, train, quantize, prune, doctor."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import qanneal_opt.cli.demo as demo
 import qanneal_opt.cli.doctor as doctor
+import qanneal_opt.cli.prune as prune
 import qanneal_opt.cli.quantize as quantize
 import qanneal_opt.cli.train as train
 from qanneal_opt.cli.console import UsageError
 
-COMMANDS = (demo, train, quantize, doctor)
+COMMANDS = (demo, train, quantize, prune, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     parser = argparse.ArgumentParser(prog="qanneal-opt", description="Gradient and annealing steps in turn.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | train | quantize | doctor")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | train | quantize | prune | doctor")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
         summary = (module.__doc__ or "").splitlines()[0]

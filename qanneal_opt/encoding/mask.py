@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,46 +15,66 @@ from qanneal_opt.moves import Moves
 
 @dataclass(frozen=True)
 class Mask:
-    """Keep ``density`` of a parameter's weights and drop the others to exactly zero.
+    r"""Keep ``density`` of a parameter's weights and drop the others to exactly zero.
 
     Nothing is dropped before the first annealing step, which drops the smallest magnitudes; from then on
     a move swaps a kept weight for a dropped one, so the number kept never changes. A dropped weight's last
     value is kept aside, and a swap brings it back.
 
+    Gradual pruning: with ``steps`` more than 1 the first so many annealing steps drop the smallest magnitudes of what
+    is left, so that after the k-th of S a share
+
+    .. math:: 1 - (1 - \text{density}) (1 - (1 - k / S)^3)
+
+    is kept (Zhu and Gupta, 2017), and each step anneals at its own number. A span ends at the best state of the last
+    number.
+
+    A pruned network: a parameter with exactly that many nonzero weights begins with its zeros dropped.
+
     Args:
         density: the fraction kept, in (0, 1]; the number kept is rounded, and at least 1.
+        steps: annealing steps until so few are kept, at least 1.
+        aside: of the parameter's shape, for a pruned network: the values that its dropped weights come back with, such
+            as ``report.aside[name]`` of :func:`qanneal_opt.prune`; 0 without.
 
     Raises:
-        ValueError: if ``density`` is outside (0, 1].
+        ValueError: if ``density`` is outside (0, 1], ``steps`` is no positive int, or ``aside`` does not fit.
 
     >>> Mask(0.25).kept(64)
     16
+    >>> [Mask(0.25, steps=3).kept(64, k) for k in (1, 2, 3)]
+    [30, 18, 16]
     """
 
     density: float
+    steps: int = 1
+    aside: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.density <= 1.0:
             raise ValueError(f"Invalid density: {self.density}; a number in (0, 1] is needed")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"Invalid steps: {self.steps}; an int of at least 1 is needed")
 
-    def kept(self, count: int) -> int:
-        """How many of ``count`` weights are kept."""
-        return max(1, round(self.density * count))
+    def kept(self, count: int, step: int | None = None) -> int:
+        """How many of ``count`` weights are kept in the end, or after annealing step ``step``, from 1."""
+        rest = 0.0 if step is None else (1 - min(step / self.steps, 1.0)) ** 3
+        return max(1, round((1 - (1 - self.density) * (1 - rest)) * count))
 
     def attach(self, param: Tensor, owner: int) -> EncodedMask:
         """Give the state of ``param``, with nothing dropped yet."""
         return EncodedMask(self, param, owner)
 
     def spec(self) -> dict[str, Any]:
-        """Give the density."""
-        return {"kind": "mask", "density": self.density}
+        """Give the density, and the steps where there are several."""
+        return {"kind": "mask", "density": self.density} | ({"steps": self.steps} if self.steps > 1 else {})
 
 
 class EncodedMask(Encoded):
     """A parameter's mask, and the last values of its dropped weights.
 
     Attributes:
-        mask: bool, of the parameter's shape; all True until annealing begins.
+        mask: bool, of the parameter's shape; all True until annealing begins, but for a pruned network.
         aside: of the parameter's shape: a dropped weight's last value, 0 elsewhere.
     """
 
@@ -62,9 +82,14 @@ class EncodedMask(Encoded):
         super().__init__(param, owner)
         if not param.is_floating_point() or param.numel() == 0:
             raise ValueError(f"Invalid params: {param.dtype}, shape {tuple(param.shape)}; Mask needs floating weights")
-        self._kept = encoding.kept(param.numel())
+        count = param.numel()
+        self._numbers = [encoding.kept(count, step) for step in range(1, encoding.steps + 1)]  # kept, never rising
         self.mask = torch.ones_like(param, dtype=torch.bool)
         self.aside = torch.zeros_like(param.detach())
+        if int(torch.count_nonzero(param.detach())) == self._numbers[-1]:
+            self.mask = param.detach() != 0
+        if encoding.aside is not None:
+            self._take_aside(encoding.aside)
 
     @property
     def dropped(self) -> bool:
@@ -72,13 +97,16 @@ class EncodedMask(Encoded):
         return not bool(self.mask.all())
 
     def begin(self) -> bool:
-        """Drop the smallest magnitudes, the first time."""
-        if self.dropped or self._kept == self.mask.numel():
+        """Drop the smallest magnitudes down to the next number, while there is one."""
+        number = next((n for n in self._numbers if n < int(self.mask.sum())), None)
+        if number is None:
             return False
-        order = self.param.detach().abs().flatten().argsort(descending=True, stable=True)
-        self.mask.put_(order[self._kept :], torch.zeros_like(order[self._kept :], dtype=torch.bool))
+        size = torch.where(self.mask, self.param.detach().abs(), -1.0).flatten()
+        out = size.argsort(descending=True, stable=True)[number:]
+        out = out[self.mask.take(out)]
         with torch.no_grad():
-            self.aside.copy_(self.param.detach().masked_fill(self.mask, 0.0))
+            self.aside.put_(out, self.param.take(out))
+            self.mask.put_(out, torch.zeros_like(out, dtype=torch.bool))
             self.param.masked_fill_(~self.mask, 0.0)
         return True
 
@@ -155,6 +183,18 @@ class EncodedMask(Encoded):
         self.mask, self.aside = snapshot["mask"].clone(), snapshot["aside"].clone()
         with torch.no_grad():
             self.param.copy_(snapshot["weights"])
+
+    def _take_aside(self, values: Tensor) -> None:
+        """Let dropped weights come back with ``values``."""
+        if values.shape != self.param.shape or not bool(values.isfinite().all()):
+            given = f"shape {tuple(values.shape)}" if values.shape != self.param.shape else "not finite"
+            raise ValueError(f"Invalid aside: {given}; finite values of shape {tuple(self.param.shape)} are needed")
+        if not self.dropped:
+            raise ValueError(
+                f"Invalid aside: {int(torch.count_nonzero(self.param.detach()))} of {self.param.numel()} weights are "
+                f"not zero; a pruned parameter with {self._numbers[-1]} is needed"
+            )
+        self.aside = values.detach().to(self.aside, copy=True).masked_fill(self.mask, 0.0)
 
     def _swaps(self, out: Tensor, back: Tensor) -> Moves:
         index = torch.stack([out, back], dim=1).flatten()  # (2 m,) drop, keep, drop, keep, ...

@@ -1,0 +1,1 @@
+"""Pruning of a digits network, method against method: `python -m benchmarks.prune`."""

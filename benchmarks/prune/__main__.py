@@ -1,0 +1,48 @@
+"""`python -m benchmarks.prune`: prunes, writes the records, prints the tables and draws the picture."""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+# BLAS and OpenMP read these when they are first loaded, so this comes before every other import.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+from benchmarks import harness  # noqa: E402
+from benchmarks.prune import run, table  # noqa: E402
+from benchmarks.prune.contenders import CONTENDERS  # noqa: E402
+
+QUICK = ("OBS with update", "magnitude")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prune", description=run.__doc__)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, metavar="NAME", help="; ".join(CONTENDERS))
+    parser.add_argument("--densities", nargs="+", type=float, default=run.DENSITIES, metavar="D", help="kept (0.2 0.1)")
+    parser.add_argument("--seeds", default="0:10", metavar="SEEDS", help="reported (0:10); from 1000 on for tuning")
+    parser.add_argument("--quick", action="store_true", help="ours and two baselines on one seed: under two minutes")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON lines; the picture goes beside them")
+    options = parser.parse_args(arguments)
+    names = options.contenders or (QUICK if options.quick else list(CONTENDERS))
+    seeds = harness.parse_seeds("0" if options.quick else options.seeds)
+    # A quick run shows that all works; it never takes the place of the committed one.
+    output = options.output or (None if options.quick else harness.RESULTS / "prune.jsonl")
+    records = table.read(output) if output and output.exists() else []
+    records = [record for record in records if record["density"] not in options.densities]  # other densities stay
+    for record in run.run(names, options.densities, seeds, run.TUNING_SEEDS[:1] if options.quick else run.TUNING_SEEDS):
+        records.append(record)
+        told = f"{record['phase']}, density {record['density']}, seed {record['seed']}, {record['contender']}"
+        print(f"{told}: loss {record['loss']:.4g}", flush=True)
+        if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text("".join(json.dumps(line) + "\n" for line in records))
+    print(table.tables(records))
+    if output:
+        table.plot(records, output.with_suffix(".png"))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
