@@ -2,12 +2,13 @@
 
 from qanneal_opt import losses, samplers
 from qanneal_opt.encoding import Levels, Mask, Window
+from qanneal_opt.nn import RuleLayer
 from qanneal_opt.objective import Objective
 from qanneal_opt.optimizer import AnnealingOptimizer
 from qanneal_opt.quadratic import Affine, QuadraticModel
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.schedule import Every, OnPlateau
-from qanneal_opt.steps import DirectStep, QuboStep
+from qanneal_opt.steps import DirectStep, QuboStep, RuleStep
 from qanneal_opt.telemetry import AnnealRecord
 
 __version__ = "0.1.0"
@@ -25,6 +26,8 @@ __all__ = [
     "QuadraticModel",
     "Qubo",
     "QuboStep",
+    "RuleLayer",
+    "RuleStep",
     "Window",
     "losses",
     "samplers",

@@ -1,0 +1,5 @@
+"""Modules whose discrete parts annealing finds."""
+
+from qanneal_opt.nn.rules import RuleLayer
+
+__all__ = ["RuleLayer"]
