@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 WIDTH = 0.2  # of the smooth step around a threshold, in units of the inputs
+START = 0.5  # standard deviation of a linear readout's first coefficients
 FLIPPED = 0.05  # of labels, before gradients know better
 
 
@@ -92,7 +93,8 @@ class RuleLayer(nn.Module):
         if readout == "or":
             self.flipped = nn.Parameter(torch.full((), math.log(2 * FLIPPED / (1 - 2 * FLIPPED)), **place))
         else:
-            self.coefficients = nn.Parameter(torch.zeros(out_features, rules, **place))
+            # Not 0: a rule between trained parts would make no difference, wherever it held.
+            self.coefficients = nn.Parameter(START * torch.randn(out_features, rules, **place))
             self.bias = nn.Parameter(torch.zeros(out_features, **place))
 
     def forward(self, inputs: Tensor) -> Tensor:

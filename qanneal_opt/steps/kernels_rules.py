@@ -136,7 +136,7 @@ def refit(units: Units, readout: Linear, valid: Array, j: int, held: Array) -> N
 
 @compiled
 def from_what_is_missed(
-    units: Units, readout: Or, columns: Array, valid: Array, j: int, l0: float, most: int, row: Array, sets: Array,
+    units: Units, readout: Or, columns: Array, j: int, l0: float, most: int, row: Array, sets: Array,
     counter: np.uint64,
 ) -> int:  # fmt: skip
     """Write a unit grown from a sample that is wanted and that no other unit covers; give its literals, 0 if none."""
@@ -148,7 +148,7 @@ def from_what_is_missed(
     if count == 0:
         return 0
     s = draw(wanted, count, counter)
-    return grown(columns, valid, s, wanted, unwanted, l0, most, row, held, counter + GOLDEN)
+    return grown(columns, s, wanted, unwanted, l0, most, row, counter + GOLDEN)
 
 
 @entry
@@ -209,7 +209,7 @@ def anneal(
                     s = draw(valid, linear.samples, draws + GOLDEN)
                     after = from_sample(columns, s, min(START, n), row, chain)
                 else:
-                    after = from_what_is_missed(units, cover_of, columns, valid, j, l0, most, row, sets, chain)
+                    after = from_what_is_missed(units, cover_of, columns, j, l0, most, row, sets, chain)
                     if after == 0:
                         continue
                 conjunction(columns, valid, row, held)

@@ -116,40 +116,44 @@ def from_sample(columns: Array, s: int, most: int, row: Array, counter: np.uint6
 
 @compiled
 def grown(
-    columns: Array, valid: Array, s: int, wanted: Array, unwanted: Array, l0: float, most: int,
-    row: Array, held: Array, counter: np.uint64,
-) -> int:  # fmt: skip
+    columns: Array, s: int, wanted: Array, unwanted: Array, l0: float, most: int, row: Array, counter: np.uint64
+) -> int:
     """Write literals that hold for sample s, each the best of a random half, as long as they may pay; give how many.
 
-    The best keeps the largest share of what is wanted; of all beginnings of the list the one is kept that covers
-    most samples that are wanted, less those that are not and ``l0`` for each literal.
+    The best keeps most of what is wanted, and at the largest share; of all beginnings of the list the one is kept that
+    covers most samples that are wanted, less those that are not and ``l0`` for each literal. The sets ``wanted`` and
+    ``unwanted`` are reduced to those that all literals hold for.
     """
     row[:] = 0
     word, place = s >> 6, np.uint64(s & 63)
     order = np.empty(most, np.int64)
-    for w in range(len(held)):
-        held[w] = valid[w]
     best, kept, length = 0.0, 0, 0
     while length < most:
         top, choice, gain, wrong = -1.0, -1, 0, 0
-        for i in range(len(row)):
+        for first in range(0, len(row), 64):
             counter += GOLDEN
-            if row[i] != 0 or bits(counter) & ONE:
-                continue
-            turn = NONE if (columns[i, word] >> place) & ONE else ALL
-            right = other = 0
-            for w in range(len(held)):
-                both = held[w] & (columns[i, w] ^ turn)
-                right += ones(both & wanted[w])
-                other += ones(both & unwanted[w])
-            score = right * right / (right + other) if right else 0.0
-            if score > top:
-                top, choice, gain, wrong = score, i, right, other
+            half = bits(counter)
+            if len(row) - first < 64:
+                half &= (ONE << np.uint64(len(row) - first)) - ONE
+            while half:
+                i = first + ones((half & (NONE - half)) - ONE)
+                half &= half - ONE
+                turn = NONE if (columns[i, word] >> place) & ONE else ALL
+                right = other = 0
+                for w in range(len(wanted)):
+                    column = columns[i, w] ^ turn
+                    right += ones(column & wanted[w])
+                    other += ones(column & unwanted[w])
+                score = right * right / (right + other)
+                if score > top and row[i] == 0:
+                    top, choice, gain, wrong = score, i, right, other
         if choice < 0:
             continue
         level = 1 if (columns[choice, word] >> place) & ONE else -1
-        for w in range(len(held)):
-            held[w] &= columns[choice, w] ^ opposite(level)
+        for w in range(len(wanted)):
+            column = columns[choice, w] ^ opposite(level)
+            wanted[w] &= column
+            unwanted[w] &= column
         row[choice] = level
         order[length] = choice
         length += 1

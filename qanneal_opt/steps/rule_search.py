@@ -155,9 +155,22 @@ class Search:
                 pool.shutdown(cancel_futures=True)  # an interrupt: no other chain begins
         best = min([held, *found], key=lambda one: one.energy)  # the first of equals
         literals = np.zeros_like(start)
-        literals[:, rows.kept] = best.literals
+        literals[:, rows.kept], energy = self._pruned(rows, readout, best)
         moves, accepted = sum(one.moves for one in found), sum(one.accepted for one in found)
-        return Found(literals, best.energy, moves, accepted)
+        return Found(literals, energy, moves, accepted)
+
+    def _pruned(self, rows: Rows, readout: Readout, found: Found) -> tuple[Array, float]:
+        """Leave out conjunctions as long as that lowers the energy: moves do not see one that shares another's part."""
+        literals, energy = found.literals.copy(), found.energy
+        for k in range(len(literals)):
+            kept = literals[k].copy()
+            literals[k] = 0
+            without = self._energy(rows, readout, literals) if kept.any() else energy
+            if without < energy:
+                energy = without
+            else:
+                literals[k] = kept
+        return literals, energy
 
     def _energy(self, rows: Rows, readout: Readout, literals: Array) -> float:
         return readout.energy(rows.truth(literals)) + self.l0 * np.count_nonzero(literals)
