@@ -2,7 +2,7 @@
 
 from qanneal_opt import losses, samplers
 from qanneal_opt.encoding import Levels, Mask, Window
-from qanneal_opt.nn import RuleLayer
+from qanneal_opt.nn import AutomatonLayer, RuleLayer
 from qanneal_opt.objective import Objective
 from qanneal_opt.optimizer import AnnealingOptimizer
 from qanneal_opt.quadratic import Affine, QuadraticModel
@@ -17,6 +17,7 @@ __all__ = [
     "Affine",
     "AnnealRecord",
     "AnnealingOptimizer",
+    "AutomatonLayer",
     "DirectStep",
     "Every",
     "Levels",

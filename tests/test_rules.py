@@ -88,7 +88,7 @@ def test_an_or_gives_probabilities_in_train_mode_and_bits_in_eval_mode():
     trained = layer(x)
     assert ((trained > 0) & (trained < 1)).all()
     binary_cross_entropy(trained, y).backward()
-    assert layer.flipped.grad.isfinite() and layer.flipped.grad != 0
+    assert layer.flips.flipped.grad.isfinite() and layer.flips.flipped.grad != 0
     assert set(layer.eval()(x).tolist()) == {0.0, 1.0}
 
 
@@ -104,7 +104,7 @@ def test_the_layer_saves_moves_and_shows_its_rules():
     assert other.rules() == layer.rules() and other.literals.dtype == torch.int8
     assert copy.deepcopy(layer).double()(torch.zeros(1, 2)).dtype == torch.float64
     meta = qa.RuleLayer(2, 3, device="meta")
-    assert meta.literals.device.type == meta.flipped.device.type == "meta"
+    assert meta.literals.device.type == meta.flips.flipped.device.type == "meta"
 
 
 def test_the_plot_shows_literals_in_use():

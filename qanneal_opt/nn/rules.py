@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from qanneal_opt.nn.flips import Flips
+
 WIDTH = 0.2  # of the smooth step around a threshold, in units of the inputs
 START = 0.5  # standard deviation of a linear readout's first coefficients
-FLIPPED = 0.05  # of labels, before gradients know better
 
 
 class RuleLayer(nn.Module):
@@ -31,7 +31,7 @@ class RuleLayer(nn.Module):
     there, as if a share :math:`\epsilon` of labels were flipped: :math:`\epsilon + (1 - 2 \epsilon)\,\mathrm{or}`.
 
     Literals, ``(rules, n)`` int8, are a buffer: :class:`RuleStep` finds them. All begin as 0. What gradients train are
-    the thresholds, the readout's ``coefficients`` and ``bias``, or the logit ``flipped`` of twice the share.
+    the thresholds, the readout's ``coefficients`` and ``bias``, or the logit of twice the share.
 
     Args:
         in_features: inputs.
@@ -91,7 +91,7 @@ class RuleLayer(nn.Module):
             levels = torch.special.ndtri(torch.arange(1, thresholds + 1, **place) / (thresholds + 1))
             self.thresholds = nn.Parameter(levels.expand(in_features, -1).clone())  # (in_features, thresholds)
         if readout == "or":
-            self.flipped = nn.Parameter(torch.full((), math.log(2 * FLIPPED / (1 - 2 * FLIPPED)), **place))
+            self.flips = Flips(**place)
         else:
             # Not 0: a rule between trained parts would make no difference, wherever it held.
             self.coefficients = nn.Parameter(START * torch.randn(out_features, rules, **place))
@@ -102,11 +102,8 @@ class RuleLayer(nn.Module):
         held = self.activations(inputs)  # (..., rules)
         if self.readout == "linear":
             return nn.functional.linear(held, self.coefficients, self.bias)
-        some = 1 - (1 - held).prod(-1)
-        if not self.training:
-            return some
-        share = self.flipped.sigmoid() / 2
-        return share + (1 - 2 * share) * some
+        some: Tensor = self.flips(1 - (1 - held).prod(-1))
+        return some
 
     def activations(self, inputs: Tensor) -> Tensor:
         """Tell how far each rule holds: ``(..., rules)``, 0 or 1 in eval mode."""
@@ -140,7 +137,7 @@ class RuleLayer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of parameters and outputs."""
-        return (self.flipped if self.readout == "or" else self.bias).dtype
+        return (self.flips.flipped if self.readout == "or" else self.bias).dtype
 
     def rules(self, names: Sequence[str] | None = None) -> list[str]:
         """Print the rules in use, one string each; those of a linear readout with their coefficients.

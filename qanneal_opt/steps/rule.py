@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from qanneal_opt.nn.rules import RuleLayer
+from qanneal_opt.nn import AutomatonLayer, RuleLayer
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Cooling
+from qanneal_opt.steps.automaton_layer import AutomatonJob
 from qanneal_opt.steps.evaluator import Evaluator
 from qanneal_opt.steps.rule_layer import Job, Options, Result
 from qanneal_opt.telemetry import AnnealRecord
@@ -17,7 +18,7 @@ from qanneal_opt.view import View
 
 
 class RuleStep:
-    r"""Simulated annealing of the literals of every :class:`RuleLayer` in the objective's model.
+    r"""Simulated annealing of every :class:`RuleLayer` and :class:`AutomatonLayer` in the objective's model.
 
     For literals W the energy is the true objective, in a unit, and a price for each literal:
 
@@ -36,13 +37,19 @@ class RuleStep:
     that are constant are not looked for. Layers are visited one after the other, in the order of ``model.modules()``,
     with what lies below them as it is at the moment.
 
+    An :class:`AutomatonLayer` is tabulated as an OR readout is. Chains of moves that lead a transition to another state
+    start at random tables; each state's output is the best one for each candidate. Numbers of states are tried from 1
+    on, and the one is taken whose automaton has the shortest description, N H(e/N) + S A log(S) nats with S states
+    and A symbols; or fewest errors and ``l0`` S A, if a price is given.
+
     Args:
         l0: price of a literal, in errors or nats. ``"auto"``: 3 nats; for an OR readout the one of 0.4, 1 and 2.5
             errors whose result has the shortest description, N H(e/N) + |W| log(2n) nats, with e the errors of N
             samples and H the entropy of their rate; the first that leaves no error is taken at once. One in five
             restarts tries each price, those that are left take the chosen one.
         restarts: chains.
-        moves: of each chain, shared by the rules where they are annealed one by one.
+        moves: of each chain, shared by the rules where they are annealed one by one; of an automaton, by the numbers
+            of states that are tried.
         temperature: first and last, in errors or nats, falling geometrically over each chain. 0.0 accepts only
             what does not raise the energy.
         refit: full-batch Adam steps on continuous parameters and scales after the search, undone if they raise the
@@ -50,7 +57,7 @@ class RuleStep:
         threads: chains at once, ``torch.get_num_threads()`` by default; results do not depend on it.
 
     Raises:
-        ValueError: if a number is outside its range; when called, if the model has no RuleLayer, calls one with
+        ValueError: if a number is outside its range; when called, if the model has no such layer, calls one with
             something else than one row a sample, or a loss is not finite where an output is forced.
 
     >>> import qanneal_opt as qa
@@ -94,9 +101,9 @@ class RuleStep:
 
     def __call__(self, view: View, objective: Objective, generator: torch.Generator) -> AnnealRecord:
         """Anneal each layer once."""
-        layers = [module for module in objective.model.modules() if isinstance(module, RuleLayer)]
+        layers = [module for module in objective.model.modules() if isinstance(module, (RuleLayer, AutomatonLayer))]
         if not layers:
-            raise ValueError("Invalid model: it has no RuleLayer; RuleStep moves the literals of those")
+            raise ValueError("Invalid model: it has no RuleLayer and no AutomatonLayer, which RuleStep anneals")
         evaluator = Evaluator(view, objective)
         before, loss = view.begin(evaluator.value)
         evaluator.loss = loss
@@ -106,7 +113,7 @@ class RuleStep:
         return AnnealRecord(
             step=view.step,
             strategy=self.name,
-            variables=sum(layer.literals.numel() for layer in layers),
+            variables=sum(result.variables for result in results),
             candidates=sum(result.moves for result in results),
             predicted=annealed - loss,
             actual=annealed - loss,
@@ -125,9 +132,13 @@ class RuleStep:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to take back."""
 
-    def _anneal(self, layer: RuleLayer, evaluator: Evaluator, generator: torch.Generator) -> Result:
-        """Anneal a layer's literals."""
+    def _anneal(self, layer: RuleLayer | AutomatonLayer, evaluator: Evaluator, generator: torch.Generator) -> Result:
+        """Anneal a layer."""
+        job: Job | AutomatonJob
         with evaluator.clock("model"):
-            job = Job(self.options, layer, evaluator.objective, generator)
+            if isinstance(layer, RuleLayer):
+                job = Job(self.options, layer, evaluator.objective, generator)
+            else:
+                job = AutomatonJob(self.options, layer, evaluator.objective, generator)
         with evaluator.clock("judge"):
             return job.run()

@@ -35,10 +35,11 @@ class Options:
 class Result:
     """What came of a layer."""
 
+    variables: int
     moves: int
     accepted: int
-    moved: int  # literals
-    before: int  # literals in use
+    moved: int  # variables
+    before: int  # literals, or states, in use
     after: int
     price: float  # of one, in units of the objective
     temperature: float  # the last, in units of the objective
@@ -57,7 +58,7 @@ class Job:
         self.options, self.layer, self.objective, self.generator = options, layer, objective, generator
         self.present = look(objective, layer)
         self.old = _literals(layer)
-        self.rows = Rows.of(self.present.values.numpy(), (self.old != 0).any(0))
+        self.rows = Rows.of(self.present.values.bool().numpy(), (self.old != 0).any(0))
         self.moves = self.accepted = 0
         self.unit, self.l0 = 0.0, NATS if options.l0 is None else options.l0
 
@@ -72,7 +73,7 @@ class Job:
         new = _literals(self.layer)
         before, after, moved = (int(np.count_nonzero(places)) for places in (self.old, new, self.old != new))
         last = self.options.cooling.last * self.unit
-        return Result(self.moves, self.accepted, moved, before, after, self.l0 * self.unit, last)
+        return Result(self.old.size, self.moves, self.accepted, moved, before, after, self.l0 * self.unit, last)
 
     def _whole(self) -> None:
         """All rules of an OR readout at once."""
@@ -102,7 +103,7 @@ class Job:
             left -= probes
             count = int(np.count_nonzero(found.literals))
             errors = found.energy - l0 * count - least
-            length = _description(errors, self.rows.count) + count * math.log(2 * max(1, len(self.rows.kept)))
+            length = description(errors, self.rows.count) + count * math.log(2 * max(1, len(self.rows.kept)))
             if length < shortest:
                 best, shortest, price = found.literals, length, l0
             if errors < 0.5:
@@ -145,9 +146,8 @@ class Job:
     def _search(self, readout: Readout, start: Array, restarts: int, moves: int) -> Found:
         options = self.options
         heat = [options.cooling.at(k, PIECES, 1.0) for k in range(PIECES)]
-        threads = torch.get_num_threads() if options.threads is None else options.threads
         seed = int(torch.randint(2**62, (), generator=self.generator))
-        found = Search(restarts, moves, heat, self.l0, threads)(self.rows, readout, start, seed)
+        found = Search(restarts, moves, heat, self.l0, options.threads)(self.rows, readout, start, seed)
         self.moves += found.moves
         self.accepted += found.accepted
         return found
@@ -163,7 +163,7 @@ def _literals(layer: RuleLayer) -> Array:
     return literals
 
 
-def _description(errors: float, count: int) -> float:
+def description(errors: float, count: int) -> float:
     """Nats to say which of ``count`` samples are wrong."""
-    rate = min(max(errors / count, 0.0), 1.0)
+    rate = min(max(errors / count, 0.0), 0.5)  # past a half it is noise
     return -count * sum(p * math.log(p) for p in (rate, 1 - rate) if p > 0)

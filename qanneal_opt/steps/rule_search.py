@@ -7,10 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
+T = TypeVar("T")
 Array = np.ndarray[Any, Any]
 
 FLOOR = 1e-3  # of the variance of real targets: what is below it is as good as exact
@@ -123,14 +125,14 @@ class Search:
         moves: of each chain.
         heat: (PIECES,) temperatures, in units of the energy.
         l0: energy of a literal.
-        threads: chains at once; what is found does not depend on it.
+        threads: chains at once, as many as torch's by default; what is found does not depend on it.
     """
 
     restarts: int
     moves: int
     heat: Sequence[float]
     l0: float
-    threads: int
+    threads: int | None
 
     def __call__(self, rows: Rows, readout: Readout, start: Array, seed: int) -> Found:
         """The best of all chains, and of the start: by energy, then by the chain's number.
@@ -145,14 +147,7 @@ class Search:
         held = Found(begin, self._energy(rows, readout, begin), 0, 0)
         chain = self._chain(rows, readout, begin)
         keys = np.random.SeedSequence(seed).generate_state(self.restarts, np.uint64)
-        if self.threads == 1 or self.restarts == 1:
-            found = [chain(r, key) for r, key in enumerate(keys)]
-        else:
-            pool = ThreadPoolExecutor(self.threads)
-            try:
-                found = list(pool.map(chain, range(self.restarts), keys))
-            finally:
-                pool.shutdown(cancel_futures=True)  # an interrupt: no other chain begins
+        found = in_threads(chain, keys, self.threads)
         best = min([held, *found], key=lambda one: one.energy)  # the first of equals
         literals = np.zeros_like(start)
         literals[:, rows.kept], energy = self._pruned(rows, readout, best)
@@ -203,6 +198,18 @@ class Search:
             return Found(best, self._energy(rows, readout, best), each * len(heat), accepted)
 
         return run
+
+
+def in_threads(chain: Callable[[int, np.uint64], T], keys: Array, threads: int | None) -> list[T]:
+    """What chains give for their numbers and keys, in the order of numbers."""
+    threads = min(torch.get_num_threads() if threads is None else threads, len(keys))
+    if threads == 1:
+        return [chain(number, key) for number, key in enumerate(keys)]
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return list(pool.map(chain, range(len(keys)), keys))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt: no other chain begins
 
 
 def _padded(rows: Array, words: int) -> Array:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qanneal_opt.losses import describe
-from qanneal_opt.nn.rules import RuleLayer
+from qanneal_opt.nn import AutomatonLayer, RuleLayer
 from qanneal_opt.objective import Objective
 
 Hook = Callable[[Tensor, Tensor], Tensor]  # (inputs, output) of a layer -> what is put in the output's place
@@ -21,7 +21,7 @@ class Pass:
     """A pass over all samples, seen from a layer.
 
     Attributes:
-        values: (N, n) bool, what literals are about.
+        values: (N, n), what the layer makes of its inputs.
         losses: (N,) float64, each sample's part of the mean loss.
         last: whether the layer's output is the model's.
         targets: (O, N) float64 where it is, and they are of its shape.
@@ -33,7 +33,7 @@ class Pass:
     targets: Tensor | None
 
 
-def look(objective: Objective, layer: RuleLayer, force: Hook | None = None) -> Pass:
+def look(objective: Objective, layer: RuleLayer | AutomatonLayer, force: Hook | None = None) -> Pass:
     """Go through the samples once.
 
     Raises:
@@ -59,10 +59,10 @@ def look(objective: Objective, layer: RuleLayer, force: Hook | None = None) -> P
                 own = objective.sample_losses(outputs, batch.targets).double().cpu()
                 if rows != [len(own)]:
                     raise ValueError(
-                        f"Invalid model: it calls a RuleLayer with rows {rows} for {len(own)} samples; "
+                        f"Invalid model: it calls a {type(layer).__name__} with rows {rows} for {len(own)} samples; "
                         "one call with one row a sample is needed"
                     )
-                values.append(layer.values(calls[0][0]).bool().cpu())
+                values.append(layer.values(calls[0][0]).cpu())
                 losses.append(own if batch.weights is None else own * batch.weights.double().cpu())
                 total += batch.size
                 last &= outputs is calls[0][1]
