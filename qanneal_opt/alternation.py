@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from qanneal_opt.encoding.levels import EncodedLevels
 from qanneal_opt.energy import Meter
+from qanneal_opt.guards import annealed_buffers
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Schedule
 from qanneal_opt.telemetry import AnnealRecord, add_up
@@ -69,6 +71,11 @@ class Alternation:
     def anneals(self) -> bool:
         """Whether there is anything to alternate with."""
         return self.objective is not None and bool(self.steps)
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """The buffers of the objective's model that annealing moves."""
+        return annealed_buffers(self.objective.model) if self.objective is not None else []
 
     @property
     def ledgers(self) -> dict[str, dict[str, Any]]:

@@ -68,11 +68,15 @@ def announced(optimizer: AnnealingOptimizer, param: Tensor) -> bool:
 def merge(optimizer: Optimizer, state_dict: StateDict) -> StateDict:
     """Fill in annealing's part of what torch gathered; a hook of ``state_dict()``, before the user's."""
     optimizer = cast("AnnealingOptimizer", optimizer)
-    if not optimizer._encoded:
+    if not optimizer._encoded and not optimizer._alternation.anneals:
         return state_dict
     groups, state = state_dict["param_groups"], {k: dict(v) for k, v in state_dict["state"].items()}
     place = {p: k for k, p in _pairs(groups, optimizer)}
-    for param, tensors in _gather(optimizer):
+    gathered = list(_gather(optimizer))
+    if gathered and optimizer._alternation.buffers:  # the best ones have no parameter of their own to be saved under
+        best = optimizer._alternation.best.buffers or optimizer._alternation.buffers
+        gathered[0][1]["buffers"] = {str(k): buffer.clone() for k, buffer in enumerate(best)}
+    for param, tensors in gathered:
         state.setdefault(place[param], {})[KEY] = tensors
     for group in groups:
         if "encoding" in group:
@@ -119,7 +123,7 @@ def take(optimizer: Optimizer, state_dict: StateDict) -> StateDict:
 
 def load(optimizer: AnnealingOptimizer, ours: Tensors) -> None:
     """Take annealing's state: counters from the groups, which torch has loaded, and tensors from ``ours``."""
-    if not optimizer._encoded:
+    if not optimizer._encoded and not optimizer._alternation.anneals:
         return
     memory = optimizer._memory
     for key, value in counters().items():
@@ -137,8 +141,11 @@ def load(optimizer: AnnealingOptimizer, ours: Tensors) -> None:
     best = {p: _copied(sections["best"], p) for p, sections in ours.items() if "best" in sections}
     if memory["anneal_best"] < math.inf and all(encoded.param in best for encoded in optimizer._encoded):
         discrete = [best.pop(encoded.param) for encoded in optimizer._encoded]
+        moved = optimizer._alternation.buffers
+        saved = [sections["buffers"] for sections in ours.values() if "buffers" in sections]
+        buffers = [saved[0][str(k)].to(buffer.device, copy=True) for k, buffer in enumerate(moved)] if saved else []
         optimizer._alternation.best = Best(
-            memory["anneal_best"], discrete, {p: kept["weights"] for p, kept in best.items()}
+            memory["anneal_best"], discrete, {p: kept["weights"] for p, kept in best.items()}, buffers
         )
     for param, sections in ours.items():
         for name, moments in sections.get("adam", {}).items():

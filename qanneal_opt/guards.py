@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 T = TypeVar("T")
@@ -47,12 +47,23 @@ class RandomState:
             generator.set_state(state)
 
 
+def annealed_buffers(model: nn.Module) -> list[Tensor]:
+    """Give the buffers that annealing steps move: modules name them in an attribute ``annealed``."""
+    return [getattr(module, name) for module in model.modules() for name in getattr(module, "annealed", ())]
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[RandomState]:
-    """Put ``model`` into eval mode, and put modes, buffers and random numbers back afterwards."""
+    """Put ``model`` into eval mode, and put modes, buffers and random numbers back afterwards.
+
+    Buffers that a module names in its attribute ``annealed`` are left alone: annealing steps write them, and no model
+    does in eval mode.
+    """
     modules = list(model.modules())
     modes = [(module, module.training) for module in modules]
-    named = [(module, name) for module in modules for name in module._buffers]
+    named = [
+        (module, name) for module in modules for name in module._buffers if name not in getattr(module, "annealed", ())
+    ]
     buffers = [module._buffers[name] for module, name in named]
     values = [None if buffer is None else buffer.clone() for buffer in buffers]
     parameters = (p for module in modules for p in module._parameters.values() if p is not None)

@@ -145,25 +145,9 @@ class Objective:
         """Give the (weighted) mean loss of a batch's outputs, 0-d."""
         if batch.weights is None:
             return _scalar(self.loss(outputs, batch.targets))
-        return (self._sample_losses(outputs, batch.targets) * batch.weights).sum() / batch.size
+        return (self.sample_losses(outputs, batch.targets) * batch.weights).sum() / batch.size
 
-    def smoothed(self, smoothing: float) -> Objective:
-        """Give the same objective with label smoothing; needs a plain cross-entropy as the loss."""
-        if smoothing == 0.0:
-            return self
-        other = copy.copy(self)
-        other.loss = smoothed(self.loss, smoothing)
-        return other
-
-    def _data(self) -> Pair | DataLoader[Any]:
-        """The pair or loader that is to be read now."""
-        data = self.data
-        if callable(data) and not isinstance(data, DataLoader):
-            data = data()
-            check(data, self.batch_size, self.weights)
-        return cast("Pair | DataLoader[Any]", data)
-
-    def _sample_losses(self, outputs: Any, targets: Any) -> Tensor:
+    def sample_losses(self, outputs: Any, targets: Any) -> Tensor:
         """Give each sample's own loss, ``(N,)``: the loss of batches of one."""
         leaves, structure = tree_flatten((outputs, targets))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -181,6 +165,22 @@ class Objective:
         except RuntimeError:  # a loss that vmap cannot take, such as one whose control flow reads values
             losses = torch.stack([one(*parts) for parts in zip(*tensors, strict=True)])
         return losses
+
+    def smoothed(self, smoothing: float) -> Objective:
+        """Give the same objective with label smoothing; needs a plain cross-entropy as the loss."""
+        if smoothing == 0.0:
+            return self
+        other = copy.copy(self)
+        other.loss = smoothed(self.loss, smoothing)
+        return other
+
+    def _data(self) -> Pair | DataLoader[Any]:
+        """The pair or loader that is to be read now."""
+        data = self.data
+        if callable(data) and not isinstance(data, DataLoader):
+            data = data()
+            check(data, self.batch_size, self.weights)
+        return cast("Pair | DataLoader[Any]", data)
 
 
 @dataclass(frozen=True, eq=False)

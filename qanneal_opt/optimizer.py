@@ -33,7 +33,8 @@ class AnnealingOptimizer(Optimizer):
 
     Args:
         params: as everywhere in torch; a group may carry ``"encoding"``: :class:`Levels`, :class:`Mask` or
-            :class:`Window`.
+            :class:`Window`. None is needed for what annealing moves among the buffers of the objective's model:
+            the literals of a :class:`RuleLayer`.
         base: an optimizer class, or a factory ``base(params, **base_options)``.
         objective: the loss that annealing judges moves by.
         annealing: one annealing step object, or a list tried in turn, one each time.
@@ -43,7 +44,7 @@ class AnnealingOptimizer(Optimizer):
 
     Raises:
         TypeError: if ``base`` makes no optimizer, or an argument is of a kind that cannot serve.
-        ValueError: if annealing has no group to work on, or ``base`` needs a closure and a group has Levels.
+        ValueError: if annealing has nothing to work on, or ``base`` needs a closure and a group has Levels.
 
     >>> import qanneal_opt as qa
     >>> _ = torch.manual_seed(0)
@@ -86,8 +87,10 @@ class AnnealingOptimizer(Optimizer):
         self._link()
         for group in self.param_groups:
             self._encode(group)
-        if self._alternation.anneals and not self._encoded:
-            raise ValueError('Invalid annealing: no group carries an "encoding", so there is nothing to anneal')
+        if self._alternation.anneals:
+            if not self._encoded and not self._alternation.buffers:
+                raise ValueError('Invalid annealing: no group carries an "encoding", so there is nothing to anneal')
+            self._count()
 
     @property
     def objective(self) -> Objective | None:
@@ -112,7 +115,8 @@ class AnnealingOptimizer(Optimizer):
         Raises:
             ValueError: if a gradient of a ``Levels`` group is not finite; nothing moved then.
         """
-        return self._encoded_step(closure) if self._encoded else self._base_step(closure)
+        ours = self._encoded or self._alternation.anneals
+        return self._encoded_step(closure) if ours else self._base_step(closure)
 
     @disable_dynamo
     def anneal(self) -> AnnealRecord:
@@ -265,6 +269,9 @@ class AnnealingOptimizer(Optimizer):
             attached.append(encoding.attach(param, len(self._encoded) + len(attached)))
         self._encoded += attached
         self._levels += [encoded for encoded in attached if isinstance(encoded, EncodedLevels)]
+        self._count()
+
+    def _count(self) -> None:
         for key, value in checkpoint.counters().items():
             self._memory.setdefault(key, value)
 
@@ -341,6 +348,7 @@ class AnnealingOptimizer(Optimizer):
         return View(
             self._encoded,
             continuous=[p for p in params if p.requires_grad and p.is_floating_point() and p not in encoded],
+            buffers=self._alternation.buffers,
             step=self._memory.get("anneal_step", 0),
             weights_adam=self._adams["refit"],
             scales_adam=self._adams["refit_scale"],

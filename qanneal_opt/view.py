@@ -57,6 +57,7 @@ class Best:
     loss: float = math.inf
     encoded: list[dict[str, Tensor]] = field(default_factory=list)
     continuous: dict[Tensor, Tensor] = field(default_factory=dict)  # parameter -> its copy
+    buffers: list[Tensor] = field(default_factory=list)  # copies of those that annealing moves
 
     def forget(self) -> None:
         """Hold nothing."""
@@ -70,6 +71,7 @@ class View:
     Attributes:
         encoded: the parameters whose weights annealing moves, in the order of ``Moves.owner``.
         continuous: the parameters that only gradients train.
+        buffers: of the model, that annealing moves: modules name them in an attribute ``annealed``.
         step: completed optimizer steps.
         span: which annealing step of the schedule's span this is; None for a span of its own.
         reference: the objective when the span began, the unit of relative temperatures; NaN before that.
@@ -80,6 +82,7 @@ class View:
 
     encoded: Sequence[Encoded]
     continuous: Sequence[Tensor]
+    buffers: Sequence[Tensor] = ()
     step: int = 0
     span: Span | None = None
     reference: float = math.nan
@@ -223,6 +226,7 @@ class View:
             self.best.loss = loss
             self.best.encoded = [encoded.snapshot() for encoded in self.encoded]
             self.best.continuous = {p: p.detach().clone() for p in self.continuous}
+            self.best.buffers = [buffer.clone() for buffer in self.buffers]
 
     def restore(self, best: Best) -> None:
         """Write a kept state; nothing happens if there is none."""
@@ -231,6 +235,8 @@ class View:
         with torch.no_grad():
             for p, kept in best.continuous.items():
                 p.copy_(kept)
+            for buffer, kept in zip(self.buffers, best.buffers, strict=False):
+                buffer.copy_(kept)
 
     def train(self, grads: Sequence[Tensor], scale_grads: Sequence[Tensor], lr: float = LR) -> None:
         """Take one refit step: ``grads`` of :attr:`trained`, ``scale_grads`` of the scales of :attr:`scaled`."""

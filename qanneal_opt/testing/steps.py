@@ -80,7 +80,7 @@ def assert_step(step: Any, *, make: Make = small_problem, calls: int = 3) -> Non
     records, weights, saved = [], [], None
     for call in range(calls):
         records.append(_call(optimizer, step.name))
-        weights.append(copies(dict(model.named_parameters())))
+        weights.append(copies(model.state_dict()))
         if call == 0:
             saved = copy.deepcopy((optimizer.state_dict(), model.state_dict()))
     again = make(copy.deepcopy(step))
@@ -88,7 +88,7 @@ def assert_step(step: Any, *, make: Make = small_problem, calls: int = 3) -> Non
         with _other_global_numbers():
             record = again.anneal()
         require(_counts(record) == _counts(records[call]), f"call {call} gave another record from the same seed")
-        require_same(weights[call], dict(_model(again).named_parameters()), f"after call {call} with the same seed")
+        require_same(weights[call], _model(again).state_dict(), f"after call {call} with the same seed")
     if saved is not None:
         resumed = make(copy.deepcopy(step))
         _model(resumed).load_state_dict(saved[1])
@@ -96,7 +96,7 @@ def assert_step(step: Any, *, make: Make = small_problem, calls: int = 3) -> Non
         for call in range(1, calls):
             resumed.anneal()
             when = f"after call {call} from a checkpoint of call 0"
-            require_same(weights[call], dict(_model(resumed).named_parameters()), when)
+            require_same(weights[call], _model(resumed).state_dict(), when)
 
 
 @contextlib.contextmanager

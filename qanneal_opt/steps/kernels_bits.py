@@ -1,0 +1,74 @@
+"""Sets of samples as words of 64 bits in compiled code: counts, and sums of float32 rows over a set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from qanneal_opt.simd import compiled
+
+Array = Any  # a numpy array in compiled code
+WORD = 64
+
+_POINTER: Any = types.CPointer
+_FLOATS = _POINTER(types.float32)
+_VECTOR, _MASK = ir.VectorType(ir.FloatType(), WORD), ir.VectorType(ir.IntType(1), WORD)
+_LOOSE = ("reassoc", "nsz", "contract")
+
+
+def _ones(context: Any, word: Any) -> Any:
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.ctpop(values[0])
+
+    return types.int64(types.uint64), lower
+
+
+def _sum(context: Any, row: Any, word: Any) -> Any:
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        row = builder.load(builder.bitcast(values[0], _VECTOR.as_pointer()), align=4)
+        chosen = builder.select(builder.bitcast(values[1], _MASK), row, ir.Constant(_VECTOR, [0.0] * WORD))
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _VECTOR])
+        add = builder.module.declare_intrinsic(f"llvm.vector.reduce.fadd.v{WORD}f32", (), kind)
+        return builder.call(add, [ir.Constant(ir.FloatType(), -0.0), chosen], fastmath=_LOOSE)
+
+    return types.float32(_FLOATS, types.uint64), lower
+
+
+def _add(context: Any, row: Any, word: Any, value: Any) -> Any:
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = builder.bitcast(values[0], _VECTOR.as_pointer())
+        nothing, lane = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        first = builder.insert_element(nothing, values[2], lane)
+        spread = builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), WORD), [0] * WORD))
+        old = builder.load(place, align=4)
+        chosen = builder.bitcast(values[1], _MASK)
+        builder.store(builder.select(chosen, builder.fadd(old, spread), old), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(_FLOATS, types.uint64, types.float32), lower
+
+
+ones: Any = intrinsic(_ones)  # (word): how many bits are set
+masked_sum: Any = intrinsic(_sum)  # (row, word): the sum of the 64 numbers of a row whose bit is set
+masked_add: Any = intrinsic(_add)  # (row, word, value): add a value to them
+
+
+@compiled
+def size(words: Array) -> int:
+    """How many samples are in a set."""
+    count = 0
+    for w in range(len(words)):
+        count += ones(words[w])
+    return count
+
+
+@compiled
+def shared(a: Array, b: Array) -> int:
+    """How many samples are in both sets."""
+    count = 0
+    for w in range(len(a)):
+        count += ones(a[w] & b[w])
+    return count

@@ -1,0 +1,402 @@
+"""Rules: the layer, the exactness of its annealing, what the step does inside the optimizer, and bad input."""
+
+import copy
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy, cross_entropy, mse_loss
+
+import qanneal_opt as qa
+from qanneal_opt.steps.rule_search import LinearReadout, OrReadout, Rows, Search
+from qanneal_opt.steps.rule_tables import look, output_forced, rule_forced
+from qanneal_opt.testing.steps import assert_step
+
+QUICK = {"restarts": 3, "moves": 20_000}
+
+
+def booleans(seed, rows, columns):
+    return np.random.default_rng(seed).integers(0, 2, (rows, columns)).astype(bool)
+
+
+def held(literals, values):
+    """By the definition: a loop over rules, samples and literals."""
+    out = np.zeros((len(literals), len(values)), bool)
+    for k, row in enumerate(literals):
+        for s, x in enumerate(values):
+            out[k, s] = row.any() and all(x[i] if w > 0 else not x[i] for i, w in enumerate(row) if w)
+    return out
+
+
+def optimizer_of(model, data, loss=mse_loss, step=None, **options):
+    return qa.AnnealingOptimizer(
+        model.parameters(), objective=qa.Objective(model, loss, data), annealing=step or qa.RuleStep(**QUICK), **options
+    )
+
+
+def disjunction(seed=0, rows=200, columns=12, flipped=0.0):
+    """Two rules of two literals; labels (N,)."""
+    x = torch.from_numpy(booleans(seed, rows, columns)).float()
+    y = torch.maximum(x[:, 3] * x[:, 7], x[:, 1] * (1 - x[:, 5]))
+    flips = torch.rand(rows, generator=torch.Generator().manual_seed(seed)) < flipped
+    return x, (y - flips.float()).abs()
+
+
+TRUE = ["x1 and not x5", "x3 and x7"]
+
+
+# The layer
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
+def test_packed_samples_hold_what_the_definition_says(rows):
+    values, literals = booleans(1, rows, 5), np.random.default_rng(2).integers(-1, 2, (4, 5)).astype(np.int8)
+    literals[3] = 0
+    packed = Rows.of(values, np.ones(5, bool))
+    assert (packed.truth(literals) == held(literals, values)).all()
+    layer = qa.RuleLayer(5, 4).eval()
+    layer.literals.copy_(torch.from_numpy(literals))
+    inputs = torch.from_numpy(values).float()
+    assert torch.equal(layer.activations(inputs), torch.from_numpy(held(literals, values).T).float())
+    assert torch.equal(layer(inputs), torch.from_numpy(held(literals, values).any(0)).float())
+    assert torch.equal(layer.train().activations(inputs), layer.eval().activations(inputs))  # exact at the corners
+
+
+def test_gradients_reach_the_readout_the_thresholds_and_what_lies_below():
+    torch.manual_seed(0)
+    for layer in (qa.RuleLayer(3, 2, readout="linear", out_features=2, thresholds=2), qa.RuleLayer(3, 2, thresholds=1)):
+        layer.literals.copy_(torch.randint(-1, 2, layer.literals.shape))
+        layer.literals[0, 0] = 1
+        model = nn.Sequential(nn.Linear(4, 3), layer)
+        model(torch.randn(8, 4)).square().sum().backward()
+        for name, p in model.named_parameters():
+            assert p.grad is not None and p.grad.abs().sum() > 0, name
+
+
+def test_the_smooth_product_has_the_gradient_of_its_formula():
+    layer = qa.RuleLayer(4, 3, readout="linear", dtype=torch.float64)
+    layer.literals.copy_(torch.tensor([[1, -1, 0, 0], [0, 0, 1, 1], [-1, 0, 0, 1]]))
+    inputs = torch.rand(5, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (inputs,))
+
+
+def test_an_or_gives_probabilities_in_train_mode_and_bits_in_eval_mode():
+    layer, (x, y) = qa.RuleLayer(12, 2), disjunction()
+    layer.literals[0, 3] = 1
+    trained = layer(x)
+    assert ((trained > 0) & (trained < 1)).all()
+    binary_cross_entropy(trained, y).backward()
+    assert layer.flips.flipped.grad.isfinite() and layer.flips.flipped.grad != 0
+    assert set(layer.eval()(x).tolist()) == {0.0, 1.0}
+
+
+def test_the_layer_saves_moves_and_shows_its_rules():
+    layer = qa.RuleLayer(2, 3, readout="linear", out_features=2, thresholds=2)
+    layer.literals[1] = torch.tensor([0, 1, -1, 0])
+    with torch.no_grad():
+        layer.thresholds.copy_(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+        layer.coefficients.copy_(torch.tensor([[0.0, 1.5, 0.0], [0.0, -2.0, 0.0]]))
+    assert layer.rules(["a", "b"]) == ["+1.5, -2 if a > 1 and b <= 2"]
+    other = qa.RuleLayer(2, 3, readout="linear", out_features=2, thresholds=2)
+    other.load_state_dict(copy.deepcopy(layer.state_dict()))
+    assert other.rules() == layer.rules() and other.literals.dtype == torch.int8
+    assert copy.deepcopy(layer).double()(torch.zeros(1, 2)).dtype == torch.float64
+    meta = qa.RuleLayer(2, 3, device="meta")
+    assert meta.literals.device.type == meta.flips.flipped.device.type == "meta"
+
+
+def test_the_plot_shows_literals_in_use():
+    pytest.importorskip("matplotlib").use("Agg")
+    layer = qa.RuleLayer(3, 2)
+    layer.literals[0] = torch.tensor([1, 0, -1])
+    axes = layer.plot(["a", "b", "c"])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "c"]
+    assert axes.images[0].get_array().tolist() == [[1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: qa.RuleLayer(3, 0), "Invalid rules: 0; an int of at least 1"),
+        (lambda: qa.RuleLayer(0, 1), "Invalid in_features: 0"),
+        (lambda: qa.RuleLayer(3, 1, readout="and"), "Invalid readout: 'and'"),
+        (lambda: qa.RuleLayer(3, 1, out_features=2), "Invalid out_features: 2"),
+        (lambda: qa.RuleLayer(3, 1, thresholds=-1), "Invalid thresholds: -1"),
+        (lambda: qa.RuleLayer(3, 1).eval()(torch.tensor([[0.0, 0.5, 1.0]])), "Invalid inputs: 0.5; 0 or 1"),
+        (lambda: qa.RuleLayer(3, 1)(torch.tensor([[0.0, float("nan"), 1.0]])), "Invalid inputs: nan"),
+        (lambda: qa.RuleLayer(1, 1, thresholds=1)(torch.tensor([[float("nan")]])), "Invalid inputs: nan"),
+        (lambda: qa.RuleLayer(3, 1)(torch.zeros(4, 2)), r"Invalid inputs: shape \(4, 2\)"),
+        (lambda: qa.RuleLayer(3, 1).rules(["a"]), "Invalid names: 1 of them; 3"),
+        (lambda: qa.RuleStep(l0=-1.0), "Invalid l0: -1.0"),
+        (lambda: qa.RuleStep(restarts=0), "Invalid restarts: 0"),
+        (lambda: qa.RuleStep(moves=1.5), "Invalid moves: 1.5"),
+        (lambda: qa.RuleStep(temperature=-1.0), "Invalid temperature: -1.0"),
+    ],
+)
+def test_bad_input_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# The search
+
+
+def readouts(seed, values):
+    rng, truth = np.random.default_rng(seed), held(np.array([[1, -1] + [0] * (values.shape[1] - 2)]), values)[0]
+    yield OrReadout(rng.normal(size=len(values)))
+    targets = np.stack([truth + 0.3 * rng.normal(size=len(values)), rng.normal(size=len(values))])
+    yield LinearReadout(targets)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("rows", [40, 130])
+def test_the_energy_that_moves_add_up_to_is_the_exact_one(rows, temperature, monkeypatch):
+    from qanneal_opt.steps import kernels_rules
+
+    values, inner, told = booleans(3, rows, 7), kernels_rules.anneal, []
+    monkeypatch.setattr(kernels_rules, "anneal", lambda *arguments: told.append(inner(*arguments)) or told[-1])
+    packed = Rows.of(values, np.zeros(7, bool))
+    start = np.random.default_rng(5).integers(-1, 2, (4, 7)).astype(np.int8)
+
+    def energy(readout, literals):
+        return readout.energy(held(literals, values)) + 0.3 * np.count_nonzero(literals)
+
+    for readout in readouts(4, values):
+        chain = Search(1, 3000, [temperature] * 10, 0.3, 1)._chain(packed, readout, start)
+        found = chain(0, np.uint64(7))
+        lowest, accepted = told[-1]
+        exact = energy(readout, found.literals)
+        assert found.energy == pytest.approx(exact, abs=1e-6) and accepted > 0
+        # A linear readout's least squares are taken unit by unit while it anneals, and all together at the end.
+        slack = 0.02 * rows if isinstance(readout, LinearReadout) else 1e-3
+        assert -1e-3 <= energy(readout, start) + lowest - exact <= slack
+
+
+def test_the_best_of_all_literals_is_found_in_small_problems():
+    values = booleans(6, 50, 3)
+    packed = Rows.of(values, np.zeros(3, bool))
+    every = [np.array(row, np.int8).reshape(2, 3) for row in product((-1, 0, 1), repeat=6)]
+    for readout in readouts(8, values):
+        for l0 in (0.05, 0.8):
+            search = Search(4, 4000, np.geomspace(1, 0.05, 20).tolist(), l0, 1)
+            found = search(packed, readout, np.zeros((2, 3), np.int8), 0)
+            least = min(readout.energy(held(w, values)) + l0 * np.count_nonzero(w) for w in every)
+            assert found.energy == pytest.approx(least, abs=1e-9)
+
+
+def test_the_start_is_never_lost_and_threads_change_nothing():
+    values = booleans(9, 90, 8)
+    packed, readout = Rows.of(values, np.zeros(8, bool)), OrReadout(np.random.default_rng(1).normal(size=90))
+    start = Search(8, 20_000, np.geomspace(1, 0.05, 50).tolist(), 0.1, 1)(packed, readout, np.zeros((3, 8), np.int8), 1)
+    short = [Search(6, 100, [5.0], 0.1, threads)(packed, readout, start.literals, 2) for threads in (1, 2, 5)]
+    assert all(one.energy <= start.energy for one in short)
+    assert all((one.literals == short[0].literals).all() and one[1:] == short[0][1:] for one in short)
+
+
+def test_memory_is_bit_packed():
+    packed = Rows.of(booleans(0, 6400, 30), np.zeros(30, bool))
+    assert packed.columns.nbytes == 6400 * 30 / 8
+
+
+# The step
+
+
+def test_printed_rules_of_a_solved_task_are_the_true_ones():
+    layer = qa.RuleLayer(12, 5)
+    record = optimizer_of(layer, disjunction()).anneal()
+    assert sorted(layer.rules()) == TRUE
+    assert record.strategy == "rules" and record.accepted > 0 and record.moved == 4
+    assert record.loss_after < record.loss_before
+
+
+@pytest.mark.parametrize("loss", [mse_loss, binary_cross_entropy])
+def test_flipped_labels_are_not_learned(loss):
+    layer = qa.RuleLayer(12, 5)
+    optimizer_of(layer, disjunction(rows=400, flipped=0.1), loss).anneal()
+    assert sorted(layer.rules()) == TRUE
+
+
+def test_a_linear_readout_gets_its_least_squares():
+    x, _ = disjunction()
+    y = torch.stack([2 * x[:, 3] * x[:, 7] - 1.5 * x[:, 1] + 0.5, x[:, 1] - 1], 1)
+    layer = qa.RuleLayer(12, 4, readout="linear", out_features=2)
+    optimizer_of(layer, (x, y)).anneal()
+    assert len(layer.rules()) == 2 and float(mse_loss(layer.eval()(x), y).detach()) < 1e-8
+
+
+def test_tables_are_the_objective_with_the_output_forced():
+    torch.manual_seed(0)
+    x, y = disjunction(rows=50)
+    lower, upper = qa.RuleLayer(12, 3, readout="linear", out_features=2), qa.RuleLayer(2, 2, thresholds=2)
+    lower.literals.copy_(torch.randint(-1, 2, lower.literals.shape))
+    upper.literals[0] = torch.tensor([1, 0, 0, -1])
+    model = nn.Sequential(lower, upper)
+    weights = torch.rand(50)
+    objective = qa.Objective(model, mse_loss, (x, y), batch_size=20, weights=weights)
+    model.eval()
+    assert float(look(objective, lower).losses.sum()) == pytest.approx(float(objective()), rel=1e-5)
+    for value in (0.0, 1.0):
+        expected = ((y - value).square() * weights / weights.sum()).double()
+        assert torch.allclose(look(objective, upper, output_forced(value)).losses, expected)
+        held_at = lower.activations(x)
+        held_at[:, 1] = value
+        outputs = upper(nn.functional.linear(held_at, lower.coefficients, lower.bias))
+        expected = ((y - outputs).square() * weights / weights.sum()).double().detach()
+        assert torch.allclose(look(objective, lower, rule_forced(lower, 1, value)).losses, expected)
+
+
+def above(seed):
+    """Rules between thresholds that are trained and a classifier."""
+    torch.manual_seed(seed)
+    return nn.Sequential(qa.RuleLayer(4, 6, readout="linear", out_features=3, thresholds=1), nn.Tanh(), nn.Linear(3, 3))
+
+
+def classes():
+    x = torch.randn(150, 4, generator=torch.Generator().manual_seed(1))
+    return x, (x[:, 0] > 0).long() + ((x[:, 1] > 0) & (x[:, 2] > 0)).long()
+
+
+def test_rules_between_trained_parts_are_found():
+    model = above(0)
+    optimizer = optimizer_of(model, classes(), cross_entropy, schedule=qa.Every(20), lr=1e-2)
+    before = float(optimizer.objective())
+    for _ in range(100):
+        optimizer.zero_grad()
+        cross_entropy(model(classes()[0]), classes()[1]).backward()
+        optimizer.step()
+    assert len(optimizer.records) == 5 and model[0].rules()
+    assert float(optimizer.objective()) < 0.3 * before
+
+
+def test_several_layers_are_annealed_in_turn():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = qa.RuleLayer(12, 1), qa.RuleLayer(12, 1)
+
+        def forward(self, x):
+            return self.left(x) + 2 * self.right(x)
+
+    x, _ = disjunction()
+    model = Both()
+    optimizer = optimizer_of(model, (x, x[:, 3] * x[:, 7] + 2 * x[:, 1] * (1 - x[:, 5])))
+    for _ in range(3):
+        optimizer.anneal()
+    assert [model.left.rules(), model.right.rules()] == [["x3 and x7"], ["x1 and not x5"]]
+
+
+def problem(step):
+    model = above(0)
+    model[0].literals[0, :2] = 1  # the price of literals is in what is judged from the start
+    return optimizer_of(model, classes(), cross_entropy, step, seed=3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, (1.0, 0.1)])
+def test_the_step_is_a_step(temperature):
+    assert_step(qa.RuleStep(restarts=2, moves=600, temperature=temperature), make=problem)
+
+
+def test_an_annealing_step_never_raises_what_it_judges():
+    model = above(1)
+    optimizer = optimizer_of(model, classes(), cross_entropy)
+    for _ in range(3):
+        record = optimizer.anneal()
+        assert record.loss_after <= record.loss_before + 1e-6
+
+
+def test_a_resumed_run_goes_on_bit_for_bit():
+    def run(model, optimizer, steps):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            cross_entropy(model(classes()[0]), classes()[1]).backward()
+            optimizer.step()
+
+    def build(seed):
+        model = above(seed)
+        return model, optimizer_of(model, classes(), cross_entropy, schedule=qa.Every(3), lr=1e-2)
+
+    model, optimizer = build(0)
+    run(model, optimizer, 4)
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    run(model, optimizer, 4)
+    other, resumed = build(5)
+    other.load_state_dict(saved[0])
+    resumed.load_state_dict(saved[1])
+    run(other, resumed, 4)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
+
+
+def test_a_best_state_holds_the_literals_too():
+    class Spoil:
+        """Judges the state it finds, then spoils rules and weights."""
+
+        name = "spoil"
+
+        def __call__(self, view, objective, generator):
+            loss, _ = view.begin(lambda: float(objective()))
+            view.consider(loss)
+            for module in objective.model.modules():
+                if isinstance(module, qa.RuleLayer):
+                    module.literals.fill_(1)
+            return qa.AnnealRecord(view.step, self.name, loss_before=loss, loss_after=loss)
+
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            pass
+
+    layer = qa.RuleLayer(12, 5)
+    optimizer = optimizer_of(layer, disjunction(), step=[qa.RuleStep(**QUICK), Spoil()])
+    optimizer.anneal()
+    optimizer.anneal()
+    assert sorted(layer.rules()) == TRUE
+
+
+# Trivial and impossible data
+
+
+def test_one_class_contradictions_and_constant_columns():
+    x, y = disjunction()
+    for value in (0.0, 1.0):
+        layer = qa.RuleLayer(12, 2)
+        optimizer_of(layer, (x, torch.full_like(y, value))).anneal()
+        assert torch.equal(layer.eval()(x), torch.full_like(y, value))
+        assert value or layer.rules() == []
+    x[:, 0], x[:, 2] = 0.0, 1.0
+    layer = qa.RuleLayer(12, 4)
+    optimizer_of(layer, (torch.cat([x, x[:20]]), torch.cat([y, 1 - y[:20]]))).anneal()
+    assert sorted(layer.rules()) == TRUE
+    flat = qa.RuleLayer(3, 2)
+    optimizer_of(flat, (torch.ones(9, 3), torch.tensor([1.0] * 6 + [0.0] * 3))).anneal()
+    assert flat.eval()(torch.ones(1, 3)) == 1
+    constant = qa.RuleLayer(12, 2, readout="linear")
+    optimizer_of(constant, (x, torch.full((200, 1), 3.5))).anneal()
+    assert constant.rules() == [] and torch.allclose(constant.eval()(x), torch.tensor(3.5))
+
+
+class Repeat(nn.Module):
+    def forward(self, x):
+        return x.expand(200)
+
+
+def test_what_cannot_be_annealed_is_an_error_before_anything_moves():
+    x, y = disjunction()
+    layer = qa.RuleLayer(12, 1)
+    with pytest.raises(ValueError, match="Invalid rules: 1; every sample"):
+        optimizer_of(layer, (x, torch.ones_like(y))).anneal()
+    broken = x.clone()
+    broken[3, 4] = float("nan")
+    with pytest.raises(ValueError, match="Invalid inputs: nan"):
+        optimizer_of(layer, (broken, y)).anneal()
+    with pytest.raises(ValueError, match=r"Invalid inputs: 0\.25"):
+        optimizer_of(layer, (x / 4, y)).anneal()
+    plain = nn.Linear(12, 1)
+    with pytest.raises(ValueError, match="Invalid annealing"):
+        optimizer_of(plain, (x, y[:, None]))
+    twice = nn.Sequential(layer, nn.Unflatten(0, (1, -1)), qa.RuleLayer(200, 2), nn.Flatten(0), Repeat())
+    with pytest.raises(ValueError, match="Invalid model: it calls a RuleLayer with rows"):
+        optimizer_of(twice, (x, y)).anneal()
+    assert not layer.literals.any()
