@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from qanneal_opt.compress.find import find_layers
+from qanneal_opt.compress.layers import find_layers
 from qanneal_opt.curvature.coherent import add_samples, mixed
 from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.layer import layer_moments

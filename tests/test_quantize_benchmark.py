@@ -13,7 +13,7 @@ from benchmarks.quantize import contenders, packages, run, table, text
 from benchmarks.quantize.measures import Distance, ratio
 from benchmarks.quantize.reference import gptq
 from qanneal_opt.compress.grid import Grid
-from qanneal_opt.compress.find import find_layers
+from qanneal_opt.compress.layers import find_layers
 from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.layer import layer_moments
 

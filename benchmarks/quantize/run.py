@@ -17,8 +17,7 @@ from benchmarks import harness
 from benchmarks.quantize.clock import clocked
 from benchmarks.quantize.contenders import CONTENDERS
 from benchmarks.quantize.subjects import SUBJECTS, Subject
-from qanneal_opt.compress.find import find_layers
-from qanneal_opt.compress.layers import Layer
+from qanneal_opt.compress.layers import Layer, find_layers
 from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.layer import Moments, layer_moments
 
