@@ -182,7 +182,8 @@ def round_matrix(
     shift = None
     if problem.mean is not None:
         shift = ((weight - rounded.double()) @ problem.mean.double()).float()
-    return Rounded(codes, grid, shift, objective, time.perf_counter() - begun)
+    note = "G is zero, rounded by H alone" if G is None and problem.output is not None else ""
+    return Rounded(codes, grid, shift, objective, time.perf_counter() - begun, note)
 
 
 def _damped(output: Tensor, damping: float) -> Tensor | None:
