@@ -109,10 +109,8 @@ def fit_grid(
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"Invalid group_size: {size}; a positive int is needed, or None for whole rows")
     size = min(size, columns)
-    blocks, price = (
-        _blocks(weight.float(), size),
-        _blocks(moment.diagonal().clamp(min=0.0)[None].float(), size),
-    )  # (R, G, size)
+    blocks = _blocks(weight.float(), size)  # (R, G, size)
+    price = _blocks(moment.diagonal().clamp(min=0.0)[None].float(), size)  # (1, G, size)
     low, high = blocks.amin(2, keepdim=True), blocks.amax(2, keepdim=True)  # padding is 0, which is in the range
     if symmetric:
         high = torch.maximum(-low, high)
