@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from qanneal_opt.compress.beam import beam
-from qanneal_opt.compress.gptq import Factor, gptq
+from qanneal_opt.compress.factor import Factor
+from qanneal_opt.compress.gptq import gptq
 from qanneal_opt.compress.grid import fit_grid
 from tests.lattices import every, layer
 

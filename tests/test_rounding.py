@@ -79,6 +79,7 @@ def test_outputs_without_gradients_are_no_obstacle():
     for output in (G, torch.zeros(8, 8)):
         rounded = round_matrix(Problem(problem.weight, problem.moment, None, output), bits=3, output_damping=0.0)
         assert bool(rounded.grid.decode(rounded.codes).isfinite().all())
+        assert ("G is zero" in rounded.note) == (not output.any())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks import harness
 from qanneal_opt.compress.beam import beam
-from qanneal_opt.compress.gptq import Factor
+from qanneal_opt.compress.factor import Factor
 from qanneal_opt.compress.grid import fit_grid
 from qanneal_opt.compress.lattice import Lattice
 

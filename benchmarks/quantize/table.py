@@ -13,9 +13,12 @@ from benchmarks.quantize.measures import ratio
 
 Record = dict[str, Any]
 Panel = tuple[str, str, str]  # network, width, calibration
+PARTS = ("calibration", "unseen")
 BASELINE, FAIR = "gptq", "gptq + refit + bias"
 LEGEND = """Ratios are of mean errors, with 95% bootstrap intervals over texts; a text's error is the mean over draws.
-Where there are several calibrations, GPTQ and its variants stand with the one that serves them best on that data."""
+Where there are several calibrations, GPTQ and its variants stand with the one that serves them best on that data.
+Layers: the mean over layers of the output's squared error in units of GPTQ's, on calibration and on unseen data; gain
+kept: of what it is below 1. Seconds and MB are of a run that shared the machine unless a table says otherwise."""
 
 
 def read(path: Path) -> list[Record]:
@@ -47,6 +50,12 @@ def layer_ratio(ours: Record, theirs: Record, part: str) -> float:
     return _mean(mine / other for mine, other in pairs if other > 0)
 
 
+def layers_above(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[int, int]:
+    """How many layers of all draws end above the others' on calibration data, and of how many."""
+    pairs = [pair for a, b in zip(ours, theirs) for pair in zip(a["layers"]["calibration"], b["layers"]["calibration"])]
+    return sum(mine > other for mine, other in pairs), len(pairs)
+
+
 def _errors(mine: Sequence[Record], kind: str) -> NDArray[np.float64]:
     """Each text's error, mean over draws."""
     return np.mean([record["errors"][kind] for record in mine], 0)
@@ -54,19 +63,26 @@ def _errors(mine: Sequence[Record], kind: str) -> NDArray[np.float64]:
 
 def against(records: Sequence[Record], head: Panel, contender: str, other: str, kind: str) -> str:
     """What one's error is of the other's, with its interval; GPTQ stands with its best calibration."""
-    mine = runs(records, *head).get(contender)
     calibrations = dict.fromkeys(record["calibration"] for record in records if panel(record)[:2] == head[:2])
     heads = [(*head[:2], name) for name in calibrations] if other.startswith("gptq") else [head]
-    found = [_errors(theirs, kind) for theirs in (runs(records, *h).get(other) for h in heads) if theirs]
-    if not mine or not found:
+    mine = runs(records, *head).get(contender, [])
+    found = [common(mine, runs(records, *place).get(other, [])) for place in heads]
+    errors = [(_errors(ours, kind), _errors(theirs, kind)) for ours, theirs in found if theirs]
+    if not errors:
         return ""
-    value, low, high = ratio(_errors(mine, kind), min(found, key=np.mean))
+    value, low, high = ratio(*min(errors, key=lambda pair: float(pair[1].mean())))
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def common(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Both on the draws that both have, in the same order."""
+    others = {record["draw"]: record for record in theirs}
+    mine = [record for record in ours if record["draw"] in others]
+    return mine, [others[record["draw"]] for record in mine]
 
 
 def _rows(records: Sequence[Record], head: Panel) -> Iterable[list[str]]:
     found = runs(records, *head)
-    base = found.get(BASELINE)
     for name, mine in found.items():
         row = [name]
         for kind, means in mine[0]["judged"].items():
@@ -74,10 +90,10 @@ def _rows(records: Sequence[Record], head: Panel) -> Iterable[list[str]]:
             row.append(f"{_mean(errors):.4f} ({min(errors):.4f} to {max(errors):.4f})")
             row += [against(records, head, name, other, kind) for other in (BASELINE, FAIR)]
             row += [f"{_mean(r['judged'][kind][key] for r in mine):.4f}" for key in means if key != "mse"]
-        for part in ("calibration", "unseen"):
-            pairs = zip(mine, base) if base is not None and len(base) == len(mine) else ()
-            ratios = [layer_ratio(ours, theirs, part) for ours, theirs in pairs]
-            row.append(f"{_mean(ratios):.3f}" if ratios else "")
+        pairs = list(zip(*common(mine, found.get(BASELINE, []))))
+        layers = [_mean(layer_ratio(*pair, part) for pair in pairs) for part in PARTS] if pairs else []
+        row += [f"{value:.3f}" for value in layers] or ["", ""]
+        row.append(f"{(1 - layers[1]) / (1 - layers[0]):.3f}" if layers and layers[0] < 1 else "")
         memory = [record["added_mb"] for record in mine if record["added_mb"] is not None]
         row.append(f"{_mean(record['wall_s'] for record in mine):.1f}")
         yield [*row, f"{max(memory):.0f}" if memory else ""]
@@ -88,7 +104,7 @@ def _header(record: Record) -> list[str]:
     for kind, means in record["judged"].items():
         header += [f"{kind}: MSE (least to most)", "/ gptq", "/ gptq + refit + bias"]
         header += [key for key in means if key != "mse"]
-    return [*header, "layers / gptq, calibration", "unseen", "seconds", "MB added"]
+    return [*header, "layers / gptq", "on unseen data", "gain kept", "seconds", "MB added"]
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -102,7 +118,10 @@ def tables(records: Sequence[Record]) -> str:
     for head in dict.fromkeys(panel(record) for record in records):
         found = runs(records, *head)
         first = next(iter(found.values()))
-        parts.append(f"**{', '.join(head[:2])}, calibrated on {head[2]}**, mean of {len(first)} draws\n")
+        draws = len(dict.fromkeys(record["draw"] for mine in found.values() for record in mine))
+        few = [f"{name} of {len(mine)}" for name, mine in found.items() if len(mine) < draws]
+        note = f"; {', '.join(few)}, and its ratios on the same" if few else ""
+        parts.append(f"**{', '.join(head[:2])}, calibrated on {head[2]}**, mean of {draws} draws{note}\n")
         parts.append(_markdown([_header(first[0]), *_rows(records, head)]) + "\n")
         rows = [["MSE of", "in units of", "data", "ratio (95% interval)"]]
         for ours, theirs in PAIRS:
@@ -110,6 +129,9 @@ def tables(records: Sequence[Record]) -> str:
                 rows.append([ours, theirs, kind, against(records, head, ours, theirs, kind)])
         if rows[1:]:
             parts.append(_markdown(rows) + "\n")
+        if {"fast", "ours without Kronecker"} <= set(found):
+            above, of = layers_above(*common(found["ours without Kronecker"], found["fast"]))
+            parts.append(f"Layers where annealing without Kronecker ends above coordinate descent: {above} of {of}.\n")
     return "\n".join(parts)
 
 

@@ -12,7 +12,7 @@ from qanneal_opt.compress.beam import beam
 from qanneal_opt.compress.factor import Factor
 from qanneal_opt.compress.grid import Grid
 
-__all__ = ["Factor", "gptq"]
+__all__ = ["gptq"]
 
 
 def gptq(weight: Tensor, grid: Grid, factor: Factor, *, threads: int = 1) -> Tensor:

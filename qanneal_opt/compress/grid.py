@@ -9,11 +9,11 @@ from torch import Tensor
 
 from qanneal_opt.floats import shape_of
 
-__all__ = ["Grid", "fit_grid"]
+__all__ = ["ZEROS", "Grid", "fit_grid"]
 
 _SHRINKS = tuple(k / 40 for k in range(40, 7, -1))  # of the range from min to max, tried at both ends together
 _NUDGES = (0.85, 0.93, 0.97, 1.03, 1.07, 1.15) * 2  # of what was best, tried at one end and then at the other
-_ZEROS = ("integer", "real")
+ZEROS = ("integer", "real")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +96,8 @@ def fit_grid(
     """
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
         raise ValueError(f"Invalid bits: {bits}; an int from 1 to 8 is needed")
-    if zero not in _ZEROS:
-        raise ValueError(f"Invalid zero: {zero!r}; must be one of {_ZEROS}")
+    if zero not in ZEROS:
+        raise ValueError(f"Invalid zero: {zero!r}; must be one of {ZEROS}")
     if weight.ndim != 2 or not weight.numel():
         raise ValueError(f"Invalid weight: shape {shape_of(weight)}; must be a matrix with entries")
     if not bool(weight.isfinite().all()):
@@ -109,7 +109,8 @@ def fit_grid(
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"Invalid group_size: {size}; a positive int is needed, or None for whole rows")
     size = min(size, columns)
-    blocks, price = _blocks(weight.float(), size), _blocks(moment.diagonal()[None].float(), size)  # (R, G, size)
+    blocks = _blocks(weight.float(), size)  # (R, G, size)
+    price = _blocks(moment.diagonal().clamp(min=0.0)[None].float(), size)  # (1, G, size)
     low, high = blocks.amin(2, keepdim=True), blocks.amax(2, keepdim=True)  # padding is 0, which is in the range
     if symmetric:
         high = torch.maximum(-low, high)

@@ -22,8 +22,8 @@ __all__ = ["Lattice"]
 
 Array = np.ndarray[Any, Any]
 
-HOT, COLD = 2.0, 0.4  # of the error a degree of freedom has at the start
-STAY = 10  # sweeps of a row before the next, where rows feel each other
+_HOT, _COLD = 2.0, 0.4  # of the error a degree of freedom has at the start
+_STAY = 10  # sweeps of a row before the next, where rows feel each other
 _BLOCK = 32  # rows whose fields are made together: one matrix product
 _PIECE = 16  # rows a thread takes at a time
 _VISITS = 6  # of a descent, at most: where rows feel each other its end is far
@@ -80,7 +80,7 @@ class Lattice:
         rest = np.empty(0)
         best = self._better(self._run(codes, grid, rest, seed), codes, grid)
         if sweeps:
-            hot = self._run(best, grid, HOT * (COLD / HOT) ** (np.arange(sweeps) / max(sweeps - 1, 1)), seed)
+            hot = self._run(best, grid, _HOT * (_COLD / _HOT) ** (np.arange(sweeps) / max(sweeps - 1, 1)), seed)
             # The descent starts from new fields: many additions have rounded the old ones.
             best = self._better(self._run(hot, grid, rest, seed), best, grid)
         return best
@@ -117,13 +117,13 @@ class Lattice:
             fields, free = pulls.copy(), np.empty((0, 0), np.float32)
             in_threads(partial(work, fields, slice(None), free, fall, 0), rows, _PIECE, self.threads)
         else:
-            for passed in range(0, len(fall), STAY) if len(fall) else range(_VISITS):
+            for passed in range(0, len(fall), _STAY) if len(fall) else range(_VISITS):
                 moves = 0
                 for low in range(0, rows, _BLOCK):
                     block = slice(low, low + _BLOCK)
                     fields = (self._coupling[block] @ torch.from_numpy(pulls)).numpy()
                     inner = self._coupling[block, block].contiguous().numpy()
-                    moves += work(fields, block, inner, fall[passed : passed + STAY], passed, 0, len(fields))
+                    moves += work(fields, block, inner, fall[passed : passed + _STAY], passed, 0, len(fields))
                 if moves == 0:
                     break
         return torch.from_numpy(states[:, :columns]).to(codes)

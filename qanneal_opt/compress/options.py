@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -67,37 +68,52 @@ class Options:
         return {name: value for name, value in asdict(self).items() if name not in others}
 
     def _check(self) -> None:
-        whole = (
-            ("group_size", 1, True),
-            ("sweeps", 0, False),
-            ("beam_width", 1, False),
-            ("kronecker_passes", 1, False),
-        )
-        for name, least, optional in (*whole, ("projections", 1, False), ("threads", 1, True), ("seed", 0, False)):
+        for name, (valid, needed) in _RULES.items():
             value = getattr(self, name)
-            if not (optional and value is None) and not (_whole(value) and value >= least):
-                raise ValueError(f"Invalid {name}: {value}; an int from {least} on is needed{' or None' * optional}")
-        if not (_whole(self.bits) and 1 <= self.bits <= 8):
-            raise ValueError(f"Invalid bits: {self.bits}; an int from 1 to 8 is needed")
-        choices = {"method": METHODS, "objective": (*OBJECTIVES, None), "zero": ZEROS}
-        for name, valid in choices.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"Invalid {name}: {getattr(self, name)!r}; must be one of {valid}")
-        for name in ("symmetric", "weighted", "sequential", "refit", "bias"):
-            value = getattr(self, name)
-            if not isinstance(value, bool) and not (value is None and name in ("refit", "bias")):
-                raise ValueError(f"Invalid {name}: {value!r}; True or False is needed")
-        for name in ("damping", "output_damping", "memory", "coherence"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
-            if not (number and (value or name in ("output_damping", "coherence"))) and (name, value) != (
-                "damping",
-                None,
-            ):
-                raise ValueError(f"Invalid {name}: {value}; a positive finite number is needed")
-        if self.coherence >= 1:
-            raise ValueError(f"Invalid coherence: {self.coherence}; a number in [0, 1) is needed")
+            if not valid(value):
+                raise ValueError(f"Invalid {name}: {value!r}; {needed} is needed")
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _whole(least: int, most: float = math.inf) -> Rule:
+    needed = f"an int from {least} {'on' if most == math.inf else f'to {most}'}"
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most, needed
+
+
+def _number(valid: Callable[[float], bool], needed: str) -> Rule:
+    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and valid(value), needed
+
+
+def _one_of(*values: str | bool) -> Rule:
+    return lambda value: isinstance(value, (str, bool)) and value in values, f"one of {values}"
+
+
+def _or_none(rule: Rule) -> Rule:
+    return lambda value: value is None or rule[0](value), f"{rule[1]} or None"
+
+
+_POSITIVE = _number(lambda value: 0 < value < math.inf, "a positive finite number")
+_RULES: dict[str, Rule] = {
+    "bits": _whole(1, 8),
+    "group_size": _or_none(_whole(1)),
+    "symmetric": _one_of(True, False),
+    "zero": _one_of(*ZEROS),
+    "weighted": _one_of(True, False),
+    "method": _one_of(*METHODS),
+    "objective": _or_none(_one_of(*OBJECTIVES)),
+    "refit": _or_none(_one_of(True, False)),
+    "bias": _or_none(_one_of(True, False)),
+    "sequential": _one_of(True, False),
+    "damping": _or_none(_POSITIVE),
+    "output_damping": _number(lambda value: 0 <= value < math.inf, "a finite number from 0 on"),
+    "sweeps": _whole(0),
+    "beam_width": _whole(1),
+    "kronecker_passes": _whole(1),
+    "projections": _whole(1),
+    "coherence": _number(lambda value: 0 <= value < 1, "a number in [0, 1)"),
+    "memory": _POSITIVE,
+    "threads": _or_none(_whole(1)),
+    "seed": _whole(0),
+}

@@ -42,29 +42,22 @@ def refit_grid(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, *, zer
 
 
 def _refitted(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, zero: str) -> Grid:
-    scale, offset = grid.scale.double(), grid.zero.double()
+    scale, offset, size = grid.scale.double(), grid.zero.double(), grid.group_size
     target = weight @ moment
-    if zero != "real":
-        if zero == "integer":
-            free = _refitted(weight, codes, grid, moment, "real")
-            offset = free.zero.double().round().clamp(0, grid.top)
-        shifted = codes - offset.repeat_interleave(grid.group_size, 1)[:, : codes.shape[1]]
-        scale = _fitted(shifted[None], scale, target, moment, grid.group_size)
+    if zero == "real":
+        start = torch.cat([scale, -scale * offset], 1)
+        scale, shift = _fitted(torch.stack([codes, torch.ones_like(codes)]), start, target, moment, size).chunk(2, 1)
+        offset = -shift / scale
     else:
-        both = _fitted(
-            torch.stack([codes, torch.ones_like(codes)]),
-            torch.cat([scale, -scale * offset], 1),
-            target,
-            moment,
-            grid.group_size,
-        )
-        scale, offset = both.chunk(2, 1)
-        offset = -offset / scale
-    found = Grid(grid.bits, scale.float(), offset.float(), grid.group_size)
+        if zero == "integer":
+            offset = _refitted(weight, codes, grid, moment, "real").zero.double().round().clamp(0, grid.top)
+        shifted = codes - offset.repeat_interleave(size, 1)[:, : codes.shape[1]]
+        scale = _fitted(shifted[None], scale, target, moment, size)
+    found = Grid(grid.bits, scale.float(), offset.float(), size)
     errors = [g.decode(codes).double() - weight for g in (grid, found)]
     old, new = (((e @ moment) * e).sum(1, keepdim=True) for e in errors)
     scale, offset = (torch.where(new < old, getattr(found, n), getattr(grid, n)) for n in ("scale", "zero"))
-    return Grid(grid.bits, scale, offset, grid.group_size)
+    return Grid(grid.bits, scale, offset, size)
 
 
 def _fitted(features: Tensor, start: Tensor, target: Tensor, moment: Tensor, size: int) -> Tensor:

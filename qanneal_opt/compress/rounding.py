@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from qanneal_opt.compress.beam import beam
-from qanneal_opt.compress.gptq import Factor, gptq
-from qanneal_opt.compress.grid import Grid, fit_grid
+from qanneal_opt.compress.factor import Factor
+from qanneal_opt.compress.gptq import gptq
+from qanneal_opt.compress.grid import ZEROS, Grid, fit_grid
 from qanneal_opt.compress.lattice import Lattice
 from qanneal_opt.compress.refit import refit_grid
 from qanneal_opt.floats import shape_of
@@ -144,6 +145,8 @@ def round_matrix(
     begun = time.perf_counter()
     if method not in METHODS:
         raise ValueError(f"Invalid method: {method!r}; must be one of {METHODS}")
+    if zero not in ZEROS:
+        raise ValueError(f"Invalid zero: {zero!r}; must be one of {ZEROS}")
     for name, value, least in (("sweeps", sweeps, 0), ("kronecker_passes", kronecker_passes, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"Invalid {name}: {value}; an int of at least {least} is needed")
@@ -179,7 +182,8 @@ def round_matrix(
     shift = None
     if problem.mean is not None:
         shift = ((weight - rounded.double()) @ problem.mean.double()).float()
-    return Rounded(codes, grid, shift, objective, time.perf_counter() - begun)
+    note = "G is zero, rounded by H alone" if G is None and problem.output is not None else ""
+    return Rounded(codes, grid, shift, objective, time.perf_counter() - begun, note)
 
 
 def _damped(output: Tensor, damping: float) -> Tensor | None:
