@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qanneal_opt.compress.choice import Choice
-from qanneal_opt.compress.layers import Layer
+from qanneal_opt.compress.kinds import Layer
 from qanneal_opt.compress.pattern import Pattern, positions
 from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.ggn import ggn

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qanneal_opt.compress.layers import Layer
+from qanneal_opt.compress.kinds import Layer
 
 
 @dataclass(frozen=True)

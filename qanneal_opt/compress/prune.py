@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from qanneal_opt import samplers
 from qanneal_opt.compress.groups import Dense, Group, Plain, RowBlocks
-from qanneal_opt.compress.layers import Layer, find_layers
+from qanneal_opt.compress.kinds import Layer
+from qanneal_opt.compress.layers import find_layers
 from qanneal_opt.compress.pattern import Pattern
 from qanneal_opt.compress.prune_report import PrunedLayer, PruneReport
 from qanneal_opt.compress.pruner import Pruner

@@ -59,7 +59,7 @@ def layer_moments(
 
     With a ``coherence`` c of the projections, H is 1 - c of the above and c of
 
-    .. math:: H_c = \sum_s M_s^\top M_s \Big/ \sum_n |\delta_n|^2, \qquad M_s = \sum_{n \in s} \delta_n x_n^\top
+    .. math:: H_c = \frac{\sum_s M_s^\top M_s}{\sum_n |\delta_n|^2}, \qquad M_s = \sum_{n \in s} \delta_n x_n^\top
 
     over the samples s, in which a weight is used at several places n: errors there cancel or add up in the model's
     outputs (`qanneal_opt.curvature.coherent`). The mean of x is mixed in the same way, and both are divided by what the

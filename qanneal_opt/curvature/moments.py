@@ -42,7 +42,7 @@ class Gram:
         step = columns if columns < 256 else -(-columns // _BLOCKS)
         for at in range(0, columns, step):
             self._square[:, at : at + step, at:] += rows[:, :, at : at + step].mT @ others[:, :, at:]
-        self._sum += others.sum(1, dtype=torch.float64)
+        self._sum += others.sum(1)
         self.rows += rows.shape[1]
         self._unit += rows.shape[1] if unit is None else unit
 
