@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.prune import __main__ as command
-from benchmarks.prune import contenders, network, run, table
+from benchmarks.prune import contenders, network, run
 
 NAMES = ("magnitude", "OBS with update", "gradual magnitude, equal CPU")
 
@@ -23,7 +23,7 @@ def short(monkeypatch):
 def test_records_and_tables(short, tmp_path, capsys):
     path = tmp_path / "prune.jsonl"
     assert command.main(["--seeds", "0:2", "--contenders", *NAMES, "--output", str(path)]) == 0
-    records = table.read(path)
+    records = read(path)
     names, total = ("ours", *NAMES), 64 * 4 + 4 * 10
     assert len(records) == 2 * len(names) * (2 + 2)  # densities; learning rates on a tuning seed, reporting seeds
     for record in records:

@@ -396,6 +396,8 @@ def test_what_cannot_be_annealed_is_an_error_before_anything_moves():
     plain = nn.Linear(12, 1)
     with pytest.raises(ValueError, match="Invalid annealing"):
         optimizer_of(plain, (x, y[:, None]))
+    with pytest.raises(ValueError, match="this step moves nothing else"):
+        optimizer_of(layer, (x, y), step=qa.DirectStep()).anneal()
     twice = nn.Sequential(layer, nn.Unflatten(0, (1, -1)), qa.RuleLayer(200, 2), nn.Flatten(0), Repeat())
     with pytest.raises(ValueError, match="Invalid model: it calls a RuleLayer with rows"):
         optimizer_of(twice, (x, y)).anneal()

@@ -1,7 +1,6 @@
 """`python -m benchmarks.prune`: prunes, writes the records, prints the tables and draws the picture."""
 
 import argparse
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from benchmarks import harness  # noqa: E402
+from benchmarks import harness, rows  # noqa: E402
 from benchmarks.prune import run, table  # noqa: E402
 from benchmarks.prune.contenders import CONTENDERS  # noqa: E402
 
@@ -29,15 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = harness.parse_seeds("0" if options.quick else options.seeds)
     # A quick run shows that all works; it never takes the place of the committed one.
     output = options.output or (None if options.quick else harness.RESULTS / "prune.jsonl")
-    records = table.read(output) if output and output.exists() else []
+    records = rows.read(output) if output and output.exists() else []
     records = [record for record in records if record["density"] not in options.densities]  # other densities stay
     for record in run.run(names, options.densities, seeds, run.TUNING_SEEDS[:1] if options.quick else run.TUNING_SEEDS):
         records.append(record)
         told = f"{record['phase']}, density {record['density']}, seed {record['seed']}, {record['contender']}"
         print(f"{told}: loss {record['loss']:.4g}", flush=True)
         if output:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text("".join(json.dumps(line) + "\n" for line in records))
+            rows.write(output, records)
     print(table.tables(records))
     if output:
         table.plot(records, output.with_suffix(".png"))

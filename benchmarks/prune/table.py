@@ -1,6 +1,5 @@
 """What the records say: a table, and a picture."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +9,6 @@ from benchmarks.prune.run import Record
 
 BARS = ("OBS with update", "magnitude")  # what losses are compared with
 HEADER = ("contender", "loss, pruned", "loss, finetuned (sd)", *(f"x {bar} (p)" for bar in BARS), "test", "CPU s")
-
-
-def read(path: Path) -> list[Record]:
-    """The records of a file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def grouped(records: Sequence[Record]) -> dict[float, dict[str, dict[int, Record]]]:

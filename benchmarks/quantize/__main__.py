@@ -1,11 +1,10 @@
 """`python -m benchmarks.quantize`: rounds, writes the records, prints the tables and draws the picture."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import harness
+from benchmarks import harness, rows
 from benchmarks.quantize import run, table
 from benchmarks.quantize.contenders import CONTENDERS
 from benchmarks.quantize.subjects import SUBJECTS
@@ -38,14 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     records: list[run.Record] = []
     if output and output.exists():  # what is not measured again stays
-        records = [record for record in table.read(output) if not again(record)]
+        records = [record for record in rows.read(output) if not again(record)]
     for subject in subjects:
         for record in run.run(subject, widths, draws, names, options.calibrations, alone=options.alone):
             records.append(record)
             print(", ".join(map(str, (*table.panel(record), record["draw"], record["contender"]))), flush=True)
             if output:
-                output.parent.mkdir(parents=True, exist_ok=True)
-                output.write_text("".join(json.dumps(line) + "\n" for line in records))
+                rows.write(output, records)
     print(table.tables(records))
     if output:
         table.plot(records, output.with_suffix(".png"))

@@ -1,6 +1,5 @@
 """What the records say: tables, and a picture."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,6 @@ LEGEND = """Ratios are of mean errors, with 95% bootstrap intervals over texts; 
 Where there are several calibrations, GPTQ and its variants stand with the one that serves them best on that data.
 Layers: the mean over layers of the output's squared error in units of GPTQ's, on calibration and on unseen data; gain
 kept: of what it is below 1. Seconds and MB are of a run that shared the machine unless a table says otherwise."""
-
-
-def read(path: Path) -> list[Record]:
-    """The records of a file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def runs(records: Iterable[Record], *head: str) -> dict[str, list[Record]]:

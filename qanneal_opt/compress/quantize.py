@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from qanneal_opt.compress.kinds import Layer
@@ -16,6 +17,7 @@ from qanneal_opt.compress.layerwise import Result, round_layer
 from qanneal_opt.compress.options import Options
 from qanneal_opt.compress.report import QuantizationReport
 from qanneal_opt.compress.sequential import round_in_sequence
+from qanneal_opt.compress.threads import side_by_side
 from qanneal_opt.compress.undo import Undo
 from qanneal_opt.curvature.feed import Feed, Mask
 from qanneal_opt.curvature.layer import layer_moments
@@ -169,6 +171,7 @@ def quantize(
 def _round_at_once(feed: Feed, layers: Sequence[Layer], options: Options, spent: dict[str, float]) -> list[Result]:
     """Round every layer for the inputs that it has in the model as it is."""
     results: list[Result] = []
+    threads = torch.get_num_threads() if options.threads is None else options.threads
     for portion in portions(layers, options.memory):
         start = time.perf_counter()
         moments = layer_moments(
@@ -176,8 +179,13 @@ def _round_at_once(feed: Feed, layers: Sequence[Layer], options: Options, spent:
         )
         spent["statistics"] += time.perf_counter() - start
         start = time.perf_counter()
-        for layer in progress(portion, "rounding"):
-            results.append(round_layer(layer, moments.get(layer.name), options, len(results)))
+        numbered = [(len(results) + k, layer) for k, layer in enumerate(portion)]
+        workers = min(threads, len(numbered))
+        own = replace(options, threads=threads // workers)
+        rounded = side_by_side(
+            lambda one: round_layer(one[1], moments.get(one[1].name), own, one[0]), numbered, workers
+        )
+        results += progress(rounded, "rounding", total=len(numbered))
         spent["rounding"] += time.perf_counter() - start
     return results
 

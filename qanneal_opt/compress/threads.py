@@ -1,11 +1,17 @@
-"""Rows of a matrix worked on by several threads."""
+"""Rows of a matrix, or layers of a model, worked on by several threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
-__all__ = ["in_threads"]
+import torch
+
+__all__ = ["in_threads", "side_by_side"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def in_threads(work: Callable[[int, int], object], rows: int, piece: int, threads: int) -> None:
@@ -22,3 +28,21 @@ def in_threads(work: Callable[[int, int], object], rows: int, piece: int, thread
     with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
         for _ in pool.map(lambda ends: work(*ends), pieces):
             pass
+
+
+def side_by_side(work: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
+    """Give ``work(item)`` of all items in their order, so many at a time, BLAS with one thread for each.
+
+    Products of one layer are small: two threads on two layers take half the time of two threads on each in turn.
+
+    >>> list(side_by_side(lambda n: n * n, [1, 2, 3], 2))
+    [1, 4, 9]
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from pool.map(work, items)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt: no other item is begun
+        torch.set_num_threads(before)

@@ -74,7 +74,13 @@ class Evaluator:
         return self.loss
 
     def begin(self, steps: int) -> tuple[float, float]:
-        """Begin as :meth:`View.begin`, with so many refit steps where codes are handed over."""
+        """Begin as :meth:`View.begin`, with so many refit steps where codes are handed over.
+
+        Raises:
+            ValueError: if no weight is encoded, so that there is nothing to move.
+        """
+        if not self.view.encoded:
+            raise ValueError('Invalid annealing: no group carries an "encoding", and this step moves nothing else')
         return self.view.begin(self.value, lambda: self.refit(FIRST * steps, 0.0))
 
     def gradients(self) -> list[Tensor]:
