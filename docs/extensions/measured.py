@@ -3,8 +3,8 @@
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
 `<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`,
 `<!-- results:solvers -->` those of `python -m benchmarks.solvers`, `<!-- results:throughput -->` that of
-`python -m benchmarks.solvers.throughput`; `<!-- results:wrong_temperature -->`, `<!-- results:share -->` and
-`<!-- results:overlap -->` those of `python -m benchmarks.wrong_temperature` and so on.
+`python -m benchmarks.solvers.throughput`; `<!-- results:wrong_temperature -->` and `<!-- results:share -->` those of
+`python -m benchmarks.wrong_temperature` and of `python -m benchmarks.share`.
 """
 
 import ast
@@ -17,13 +17,13 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from benchmarks import harness, overlap, report, share, wrong_temperature
+from benchmarks import harness, report, share, wrong_temperature
 from benchmarks.rows import read
 from benchmarks.solvers import race, table, throughput
 
 logger = logging.getLogger(__name__)
 
-MEASUREMENTS: tuple[Any, ...] = (overlap, share, wrong_temperature)
+MEASUREMENTS: tuple[Any, ...] = (share, wrong_temperature)
 OURS = "ours"
 LEVEL = 0.05  # two-sided, for each comparison by itself
 NONE = "*No results are in this copy of the repository; `python -m benchmarks all` makes them.*"
@@ -106,7 +106,7 @@ def speeds() -> str:
 
 def measurement(module: Any) -> str:
     """The table of a measurement beside the tasks, if its rows are there."""
-    return module.table(*map(read, module.OUTPUTS)) if all(path.exists() for path in module.OUTPUTS) else NONE
+    return module.table(read(module.OUTPUT)) if module.OUTPUT.exists() else NONE
 
 
 def insert(app: Sphinx, page: str, source: list[str]) -> None:
@@ -127,7 +127,7 @@ def insert(app: Sphinx, page: str, source: list[str]) -> None:
 
 def fresh(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Read pages of results at every build: what they show is not in their own files."""
-    return ["results", "real-annealers", "start"]
+    return ["results", "real-annealers"]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
