@@ -4,9 +4,9 @@ Digits 64-6-10, weights binary with one scale a row, batches of 128. After a str
 steps of `QuboStep` at its default temperatures, one every so many gradient steps, a QUBO of 32 variables each. The
 annealer stands behind a sleep as long as 20 gradient steps of the warm-up. "none" goes on straight-through. Gradient
 steps a second are those of the median annealing period, in seconds of the training thread: its CPU time and the time
-that it waited for answers, so that other load on the machine counts little. With `--busy` the sampler computes instead
-of sleeping, and seconds are those of wall clock. The loss, over all training data at the end, does not depend on the
-machine. `results/overlap.jsonl` is of `--seeds 0:5`, `results/overlap_losses.jsonl` of `--seeds 0:20 --no-latency`.
+that it waited for answers; on a machine that is busy with other things they scatter all the same. With `--busy` the
+sampler computes instead of sleeping, and seconds are those of wall clock. The loss, over all training data at the end,
+does not depend on the machine.
 """
 
 import os
@@ -27,14 +27,13 @@ import torch  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import qanneal_opt as qa  # noqa: E402
-from benchmarks.harness import RESULTS, parse_seeds  # noqa: E402
+from benchmarks.harness import parse_seeds  # noqa: E402
 from benchmarks.report import paired  # noqa: E402
 from benchmarks.rows import Row, markdown, mean, write  # noqa: E402
 from qanneal_opt.demo.alternation import network  # noqa: E402
 from qanneal_opt.demo.data import digits  # noqa: E402
 
 WARMUP, CALLS, LATENCY, BATCH, RATE = 300, 40, 20, 128, 5e-3
-OUTPUTS = (RESULTS / "overlap.jsonl", RESULTS / "overlap_losses.jsonl")
 WAYS: dict[str, dict[str, Any]] = {
     "none": {},
     "blocking": {},
@@ -123,14 +122,10 @@ def runs(every: Sequence[int], seeds: Sequence[int], slow: bool, busy: bool) -> 
                 yield run(seed, way, period, slow, busy)
 
 
-def table(rows: Sequence[Row], losses: Sequence[Row] = ()) -> str:
-    """Medians over seeds of steps a second, as a share of those without annealing of the same seed; means of losses.
-
-    Args:
-        rows: with times; their seeds' losses are shown.
-        losses: of more seeds, shown beside them.
-    """
-    header = ["annealing every", "way", "steps/s", "share", *(f"loss, {n} seeds" for n in _seeds(rows, losses))]
+def table(rows: Sequence[Row]) -> str:
+    """Medians over seeds of steps a second, as a share of those without annealing of the same seed; means of losses."""
+    seeds = len({row["seed"] for row in rows})
+    header = ["annealing every", "way", "steps/s", "share", f"loss, {seeds} seeds"]
     lines = []
     for every in dict.fromkeys(row["every"] for row in rows):
         found = _by_way(rows, every)
@@ -138,13 +133,8 @@ def table(rows: Sequence[Row], losses: Sequence[Row] = ()) -> str:
             speed = statistics.median(row["steps_per_s"] for row in mine)
             pairs = zip(mine, found["none"], strict=True)
             share = statistics.median(row["steps_per_s"] / base["steps_per_s"] for row, base in pairs)
-            told = [_losses(_by_way(some, every), way) for some in (rows, losses) if some]
-            lines.append([f"{every} steps", way, f"{speed:.0f}", f"{share:.3f}", *told])
+            lines.append([f"{every} steps", way, f"{speed:.0f}", f"{share:.3f}", _losses(found, way)])
     return markdown(header, lines)
-
-
-def _seeds(*groups: Sequence[Row]) -> list[int]:
-    return [len({row["seed"] for row in some}) for some in groups if some]
 
 
 def _by_way(rows: Sequence[Row], every: int) -> dict[str, list[Row]]:

@@ -28,7 +28,7 @@ from benchmarks.rows import Row, markdown, write  # noqa: E402
 from qanneal_opt.demo.alternation import network  # noqa: E402
 from qanneal_opt.demo.data import digits  # noqa: E402
 
-OUTPUTS = (RESULTS / "share.jsonl",)
+OUTPUT = RESULTS / "share.jsonl"
 WARMUP, CALLS, EVERY, BATCH, RATE = 300, 100, 10, 128, 5e-3
 SAMPLERS = ("dwave-sa", "annealer")
 

@@ -37,7 +37,7 @@ from qanneal_opt.samplers.remote.tuning import Knobs  # noqa: E402
 
 WAYS = {"estimates": (True, True), "tells": (False, True), "trusts": (False, False)}  # whether it learns, and tells
 HEATS = (1.0, 0.5, 2.0, 0.25, 4.0)
-OUTPUTS = (RESULTS / "wrong_temperature.jsonl",)
+OUTPUT = RESULTS / "wrong_temperature.jsonl"
 
 
 class Seat(qa.samplers.QPU):

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.prune import __main__ as command
 from benchmarks.prune import contenders, network, run
+from benchmarks.rows import read
 
 NAMES = ("magnitude", "OBS with update", "gradual magnitude, equal CPU")
 

@@ -15,7 +15,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from benchmarks import harness, overlap, report, share, wrong_temperature
+from benchmarks import harness, report, share, wrong_temperature
 from benchmarks.prune import table as pruning
 from benchmarks.quantize import table as quantize
 from benchmarks.rows import read
@@ -24,16 +24,15 @@ from benchmarks.solvers import throughput
 
 logger = logging.getLogger(__name__)
 
-MEASUREMENTS: dict[str, tuple[Callable[..., str], Sequence[Path]]] = {
-    "overlap": (overlap.table, overlap.OUTPUTS),
-    "prune": (pruning.tables, [harness.RESULTS / "prune.jsonl"]),
-    "quantize": (quantize.tables, [harness.RESULTS / "quantize.jsonl"]),
-    "share": (share.table, share.OUTPUTS),
-    "solvers": (solvers.tables, [harness.RESULTS / "solvers.jsonl"]),
-    "throughput": (throughput.table, [throughput.OUTPUT]),
-    "wrong_temperature": (wrong_temperature.table, wrong_temperature.OUTPUTS),
+MEASUREMENTS: dict[str, tuple[Callable[..., str], Path]] = {
+    "prune": (pruning.tables, harness.RESULTS / "prune.jsonl"),
+    "quantize": (quantize.tables, harness.RESULTS / "quantize.jsonl"),
+    "share": (share.table, share.OUTPUT),
+    "solvers": (solvers.tables, harness.RESULTS / "solvers.jsonl"),
+    "throughput": (throughput.table, throughput.OUTPUT),
+    "wrong_temperature": (wrong_temperature.table, wrong_temperature.OUTPUT),
 }
-"""Of each its table, a function of the rows of its files."""
+"""Of each its table, a function of the rows of its file."""
 OURS = "ours"
 LEVEL = 0.05  # two-sided, for each comparison by itself
 NONE = "*No results are in this copy of the repository; `python -m benchmarks all` makes them.*"
@@ -105,8 +104,8 @@ def tasks() -> str:
 
 def measured(name: str) -> str:
     """The table of a measurement beside the tasks, if its rows are there."""
-    table, paths = MEASUREMENTS[name]
-    return table(*map(read, paths)) if all(path.exists() for path in paths) else NONE
+    table, path = MEASUREMENTS[name]
+    return table(read(path)) if path.exists() else NONE
 
 
 def insert(app: Sphinx, page: str, source: list[str]) -> None:

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -179,13 +180,13 @@ def _round_at_once(feed: Feed, layers: Sequence[Layer], options: Options, spent:
         )
         spent["statistics"] += time.perf_counter() - start
         start = time.perf_counter()
-        numbered = [(len(results) + k, layer) for k, layer in enumerate(portion)]
-        workers = min(threads, len(numbered))
+        workers = min(threads, len(portion))
         own = replace(options, threads=threads // workers)
-        rounded = side_by_side(
-            lambda one: round_layer(one[1], moments.get(one[1].name), own, one[0]), numbered, workers
-        )
-        results += progress(rounded, "rounding", total=len(numbered))
+        jobs = [
+            partial(round_layer, layer, moments.get(layer.name), own, k)
+            for k, layer in enumerate(portion, len(results))
+        ]
+        results += progress(side_by_side(jobs, workers), "rounding", total=len(jobs))
         spent["rounding"] += time.perf_counter() - start
     return results
 
