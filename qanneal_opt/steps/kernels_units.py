@@ -160,7 +160,7 @@ def grown(
         value = gain - wrong - l0 * length
         if value > best or length == 1:
             best, kept = value, length
-        if wrong == 0:
+        if wrong == 0 or gain - l0 * (length + 1) <= best:  # no longer list can be worth more
             break
     for k in range(kept, length):
         row[order[k]] = 0
