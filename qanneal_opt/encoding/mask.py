@@ -59,7 +59,7 @@ class Mask:
     def kept(self, count: int, step: int | None = None) -> int:
         """How many of ``count`` weights are kept in the end, or after annealing step ``step``, from 1."""
         rest = 0.0 if step is None else (1 - min(step / self.steps, 1.0)) ** 3
-        return max(1, round((1 - (1 - self.density) * (1 - rest)) * count))
+        return max(1, round((self.density + (1 - self.density) * rest) * count))  # at the end exactly the density
 
     def attach(self, param: Tensor, owner: int) -> EncodedMask:
         """Give the state of ``param``, with nothing dropped yet."""
