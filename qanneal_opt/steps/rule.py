@@ -44,8 +44,8 @@ class RuleStep:
 
     Args:
         l0: price of a literal, in errors or nats. ``"auto"``: 3 nats; for an OR readout the one of 0.4, 1 and 2.5
-            errors whose result has the shortest description, :math:`N H(e/N) + |W|_0 \log 2n` nats, with e the errors of N
-            samples and H the entropy of their rate; the first that leaves no error is taken at once. One in five
+            errors whose result has the shortest description, :math:`N H(e/N) + |W|_0 \log 2n` nats, with e the errors
+            of N samples and H the entropy of their rate; the first that leaves no error is taken at once. One in five
             restarts tries each price, those that are left take the chosen one.
         restarts: chains.
         moves: of each chain, shared by the rules where they are annealed one by one; of an automaton, by the numbers
