@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from qanneal_opt.compress.grid import ZEROS
 from qanneal_opt.compress.rounding import METHODS
 
 OBJECTIVES = ("input", "kronecker")
-ZEROS = ("integer", "real")
 _BASELINES = ("rtn", "gptq")  # without refit, bias correction and Kronecker objective unless asked for
 _DAMPING = 0.1  # where codes are searched for: small eigenvalues of H are the calibration's noise
 
