@@ -134,7 +134,7 @@ def plot(records: Sequence[Record], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     panels = list(dict.fromkeys(panel(record) for record in records))
     figure, axes = pyplot.subplots(1, len(panels), figsize=(2.6 + 3 * len(panels), 5), sharey=True, squeeze=False)
@@ -153,6 +153,9 @@ def plot(records: Sequence[Record], path: Path) -> None:
         axis.axvline(1.0, color="grey", linewidth=0.8)
         axis.set_title("\n".join(head), fontsize=9)
         axis.set(xlabel="MSE / GPTQ's", xscale="log")
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     axes[0][0].set_yticks(range(len(names)), names)
