@@ -3,6 +3,7 @@
 from typing import Any
 
 _GPTQ: dict[str, Any] = {"method": "gptq"}
+_INPUT = {"objective": "input"}
 _FAIR = {**_GPTQ, "refit": True, "bias": True}
 
 CONTENDERS: dict[str, dict[str, Any]] = {
@@ -10,12 +11,12 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "gptq, min-max grid": {**_GPTQ, "weighted": False},
     "gptq": _GPTQ,
     "gptq + refit + bias": _FAIR,
-    "cd": {"method": "cd", "objective": "input", "refit": False, "bias": False},
-    "fast": {"method": "cd", "objective": "input"},
+    "cd": {**_INPUT, "method": "cd", "refit": False, "bias": False},
+    "fast": {**_INPUT, "method": "cd"},
     "ours": {},
     "ours, min-max grid": {"weighted": False},
     "ours without annealing": {"method": "cd"},
-    "ours without Kronecker": {"objective": "input"},
+    "ours without Kronecker": _INPUT,
     "ours without refit": {"refit": False},
     "ours without bias": {"bias": False},
     "ours, in sequence": {"sequential": True},

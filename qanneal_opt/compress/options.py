@@ -12,7 +12,7 @@ from qanneal_opt.compress.rounding import METHODS
 
 OBJECTIVES = ("input", "kronecker")
 _BASELINES = ("rtn", "gptq")  # without refit, bias correction and Kronecker objective unless asked for
-_DAMPING = 0.1  # where codes are searched for: small eigenvalues of H are the calibration's noise
+_DAMPING = {"input": 0.01, "kronecker": 0.1}  # a coherent H has more of the calibration's noise in it
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Options:
         objective = ("input" if plain else "kronecker") if self.objective is None else self.objective
         refit, bias = (not plain if chosen is None else chosen for chosen in (self.refit, self.bias))
         projections, coherence = (self.projections, self.coherence) if objective == "kronecker" else (0, 0.0)
-        damping = (0.01 if plain else _DAMPING) if self.damping is None else self.damping
+        damping = _DAMPING[objective] if self.damping is None else self.damping
         return replace(
             self,
             objective=objective,

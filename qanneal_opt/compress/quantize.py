@@ -85,8 +85,8 @@ def quantize(
             it had; slower, as data are read for each.
         skip: names of modules to leave alone, or patterns such as ``"*.query"``; with all that is below them.
         mask: ``mask(batch)`` gives the tokens that count. By default a mapping's ``attention_mask`` does.
-        damping: added to H, in units of its mean diagonal. By default 0.01 for the baselines and 0.1 for all others:
-            what a search gains on small eigenvalues of few data is not there on others.
+        damping: added to H, in units of its mean diagonal. By default 0.01, GPTQ's own, for ``"input"`` and 0.1 for
+            ``"kronecker"``: what a search gains on small eigenvalues of few data is not there on others.
         output_damping: added to G, in units of its mean diagonal.
         sweeps: of annealing, over all weights.
         beam_width: partial roundings kept.
