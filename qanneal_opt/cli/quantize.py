@@ -11,7 +11,8 @@ from pathlib import Path
 import qanneal_opt as qa
 from qanneal_opt.cli.checkpoint_model import add_model_arguments, load_batches, load_model
 from qanneal_opt.cli.console import UsageError, need
-from qanneal_opt.compress.options import OBJECTIVES, ZEROS
+from qanneal_opt.compress.grid import ZEROS
+from qanneal_opt.compress.options import OBJECTIVES
 from qanneal_opt.compress.rounding import METHODS
 
 
