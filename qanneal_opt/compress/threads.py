@@ -32,7 +32,7 @@ def in_threads(work: Callable[[int, int], object], rows: int, piece: int, thread
 def side_by_side(jobs: Sequence[Callable[[], T]], threads: int) -> Iterator[T]:
     """Call all jobs, so many at a time, BLAS with one thread for each; give what they return in their order.
 
-    Products of one layer are small: two threads on two layers take half the time of two threads on each in turn.
+    The rows of a layer that G couples are searched one after the other: no second thread can help within it.
 
     >>> list(side_by_side([lambda: 1, lambda: 2, lambda: 3], 2))
     [1, 2, 3]
