@@ -124,11 +124,14 @@ def commit() -> str:
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """One thread for torch, BLAS and numba, so that CPU seconds compare methods; restored afterwards."""
-    import numba
+    """One thread for torch and BLAS, so that CPU seconds compare methods; restored afterwards.
+
+    No kernel here is parallel within itself, so numba is not asked: its answer alone would start its threads, and set
+    the number of torch's.
+    """
     import torch
 
-    threads, workers = torch.get_num_threads(), numba.get_num_threads()
+    threads = torch.get_num_threads()
     with ExitStack() as stack:
         try:
             from threadpoolctl import threadpool_limits
@@ -137,9 +140,7 @@ def single_thread() -> Iterator[None]:
         else:
             stack.enter_context(threadpool_limits(1))
         stack.callback(torch.set_num_threads, threads)
-        stack.callback(numba.set_num_threads, workers)
         torch.set_num_threads(1)
-        numba.set_num_threads(1)
         yield
 
 

@@ -89,14 +89,15 @@ def test_contenders_warm_up_on_a_tuning_seed_then_take_turns(dummy):
     assert [seed for _, seed in CALLS[3:]] == [5, 5, 5, 6, 6, 6, 7, 7, 7]
 
 
-def test_runs_use_one_thread_and_give_the_others_back(dummy):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_runs_use_one_thread_and_give_the_others_back(dummy, threads):
     seen = []
     dummy.contenders["plain"] = lambda seed: seen.append(torch.get_num_threads()) or _contender("plain", 1.0)(seed)
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads)
     try:
         list(harness.run(dummy, ["plain"], [0]))
-        assert seen == [1, 1] and torch.get_num_threads() == 2
+        assert seen == [1, 1] and torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
 
