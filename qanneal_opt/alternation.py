@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
 from qanneal_opt.energy import Meter
 from qanneal_opt.guards import annealed_buffers
 from qanneal_opt.objective import Objective

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qanneal_opt.encoding.base import Encoded, keep_best
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
 from qanneal_opt.refit import LR, Adam
@@ -61,7 +61,7 @@ class Best:
 
     def forget(self) -> None:
         """Hold nothing."""
-        self.loss, self.encoded, self.continuous = math.inf, [], {}
+        self.loss, self.encoded, self.continuous, self.buffers = math.inf, [], {}, []
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ import torch
 from qanneal_opt.encoding.window import EncodedWindow
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Cooling
-from qanneal_opt.steps.compiled import Evaluators
+from qanneal_opt.steps.evaluators import Evaluators
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import View
 

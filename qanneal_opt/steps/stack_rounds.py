@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
 from qanneal_opt.refit import BETAS, LR
 
 from .net import PLACE
