@@ -10,7 +10,7 @@ import pytest
 PACKAGE = "qanneal_opt"
 FLOORS = (
     "floats qubo quadratic batches objective losses moves schedule telemetry guards subset simd rng energy terminal "
-    "threads",
+    "threads checks",
     "samplers curvature encoding judge refit",
     "optimizer alternation latents view checkpoint compress nn",
     "steps integrations",

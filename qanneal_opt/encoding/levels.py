@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.encoding.encoded_levels import EncodedLevels
 
 
@@ -71,8 +72,7 @@ class Levels:
     @staticmethod
     def uniform(bits: int, *, scale: str | Tensor = "row") -> Levels:
         """The integers of ``bits`` bits in two's complement, 0 among them; -1 and 1 for one bit."""
-        if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-            raise ValueError(f"Invalid bits: {bits}; an int from 1 to 8 is needed")
+        check_int("bits", bits, 1, 8)
         if bits == 1:
             return Levels.binary(scale=scale)
         return Levels(tuple(float(k) for k in range(-(2 ** (bits - 1)), 2 ** (bits - 1))), scale=scale)

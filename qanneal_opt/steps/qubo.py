@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from qanneal_opt import samplers
+from qanneal_opt.checks import check_int
 from qanneal_opt.encoding.window import EncodedWindow
 from qanneal_opt.objective import Objective
 from qanneal_opt.samplers.base import Samples
@@ -111,8 +112,7 @@ class QuboStep:
             ("lag", 1 if lag is None else lag, 1),
             ("max_age", 0 if max_age is None else max_age, 0),
         ):
-            if isinstance(count, bool) or not isinstance(count, int) or count < least:
-                raise ValueError(f"Invalid {name}: {count}; an int of at least {least} is needed")
+            check_int(name, count, least)
         if curvature not in CURVATURES:
             raise ValueError(f"Invalid curvature: {curvature!r}; one of {', '.join(CURVATURES)} is needed")
         if subset not in SUBSETS:
