@@ -180,12 +180,13 @@ class Search:
         wanted, unwanted = packed(readout.gains < 0), packed(readout.gains > 0)
 
         def run(number: int, key: np.uint64) -> Found:
-            literals = begin.copy() if number == 0 else np.zeros_like(begin)
+            # Rows are contiguous, whatever numpy made of the order: another one would be compiled once more.
+            literals = begin.copy() if number == 0 else np.zeros_like(begin, order="C")
             sets = np.zeros((2, units, words), np.uint64)
             state = Units(literals, np.zeros((units, n), np.int64), np.zeros(units, np.int64), sets[0], sets[1])
             cover = Or(np.zeros(words, np.uint64), np.zeros(words, np.uint64), gains, wanted, unwanted)
             coefficients, residuals = readout.residuals(rows.truth(literals))
-            squares = np.square(residuals).sum(1)
+            coefficients, squares = np.ascontiguousarray(coefficients), np.square(residuals).sum(1)
             fit = Linear(
                 _padded(residuals, words), coefficients, squares, np.zeros((2, len(squares))), rows.count, FLOOR
             )
