@@ -111,9 +111,9 @@ def test_a_clique_of_64_takes_less_than_a_second_and_no_random_numbers(tmp_path)
     lattice, key = graph("pegasus", (16,), broken=(30, 500, 1000, 2001))
     random.seed(3)
     state = random.getstate()
-    begun = time.perf_counter()
+    begun = time.process_time()
     (clique,) = Embeddings(lattice, key, tmp_path).cliques(64)
-    assert time.perf_counter() - begun < 1.0
+    assert time.process_time() - begun < 1.0
     assert max(len(chain) for chain in clique) <= 7
     assert random.getstate() == state
 
