@@ -1,19 +1,17 @@
 """`python -m benchmarks list | run | tune | all | report | compare`."""
 
+import benchmarks.one_thread  # noqa: F401
+
+# isort: split
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-# BLAS and OpenMP read these when they are first loaded, so this comes before every other import.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
-
-from benchmarks import harness, report  # noqa: E402
-from benchmarks.harness import BadInput  # noqa: E402
+from benchmarks import harness, report
+from benchmarks.harness import BadInput
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,31 +9,26 @@ sampler computes instead of sleeping, and seconds are those of wall clock. The l
 does not depend on the machine.
 """
 
-import os
+import benchmarks.one_thread  # noqa: F401
 
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
+# isort: split
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
-import argparse  # noqa: E402
-import statistics  # noqa: E402
-import threading  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Iterator, Sequence  # noqa: E402
-from itertools import pairwise  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import torch
 
-import torch  # noqa: E402
-from torch.nn import functional  # noqa: E402
+import qanneal_opt as qa
+from benchmarks import measurement
+from benchmarks.digits_net import Training
+from benchmarks.harness import parse_seeds
+from benchmarks.report import paired
+from benchmarks.rows import Row, markdown, mean
 
-import qanneal_opt as qa  # noqa: E402
-from benchmarks.harness import parse_seeds  # noqa: E402
-from benchmarks.report import paired  # noqa: E402
-from benchmarks.rows import Row, markdown, mean, write  # noqa: E402
-from qanneal_opt.demo.alternation import network  # noqa: E402
-from qanneal_opt.demo.data import digits  # noqa: E402
-
-WARMUP, CALLS, LATENCY, BATCH, RATE = 300, 40, 20, 128, 5e-3
+WARMUP, CALLS, LATENCY = 300, 40, 20
 WAYS: dict[str, dict[str, Any]] = {
     "none": {},
     "blocking": {},
@@ -64,40 +59,19 @@ class Far:
 
 def run(seed: int, way: str, every: int, slow: bool, busy: bool) -> Row:
     """Train once."""
-    split = digits(seed)
-    inputs, targets = torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_targets)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = network([inputs.shape[1], 6, split.classes])
-    objective = qa.Objective(model, functional.cross_entropy, (inputs, targets))
     sampler, last = Far(busy), WARMUP + CALLS * every
     step = qa.QuboStep(sampler, proposals=32, variables=32, **WAYS[way])
-    optimizer = qa.AnnealingOptimizer(
-        [
-            {"params": [p for p in model.parameters() if p.ndim > 1], "encoding": qa.Levels.binary()},
-            {"params": [p for p in model.parameters() if p.ndim == 1]},
-        ],
-        lr=RATE,
-        weight_decay=0.0,
-        objective=objective,
-        annealing=None if way == "none" else step,
-        schedule=qa.Every(every, start=WARMUP, stop=last),
-        seed=seed,
-    )
-    generator = torch.Generator().manual_seed(seed)
+    training = Training(seed, None if way == "none" else step, qa.Every(every, start=WARMUP, stop=last))
 
     def waited() -> float:
-        return sum(record.seconds["sample"] for record in optimizer.records) if WAYS[way] else sampler.slept
+        return sum(record.seconds["sample"] for record in training.optimizer.records) if WAYS[way] else sampler.slept
 
     def clock() -> float:
         return time.perf_counter() if busy else time.thread_time() + waited()
 
     began, moments = clock(), []
     for k in range(1, last + 1):
-        batch = torch.randint(len(inputs), (BATCH,), generator=generator)
-        optimizer.zero_grad()
-        functional.cross_entropy(model(inputs[batch]), targets[batch]).backward()
-        optimizer.step()
+        training.step()
         if k == WARMUP:
             sampler.seconds = slow * LATENCY * (clock() - began) / WARMUP
         if k >= WARMUP and (k - WARMUP) % every == 0:
@@ -109,7 +83,7 @@ def run(seed: int, way: str, every: int, slow: bool, busy: bool) -> Row:
         "steps_per_s": every / statistics.median(after - before for before, after in pairwise(moments)),
         "latency_s": sampler.seconds,
         "waited_s": waited(),
-        "loss": float(objective()),
+        "loss": float(training.objective()),
     }
 
 
@@ -152,20 +126,16 @@ def _losses(found: dict[str, list[Row]], way: str) -> str:
 
 def main() -> None:
     """Run and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.overlap", description=__doc__.splitlines()[0])
+    parser = measurement.parser("overlap", __doc__)
     parser.add_argument(
         "--every", type=int, nargs="+", default=[25, 50, 100, 200], help="gradient steps an annealing step"
     )
-    parser.add_argument("--seeds", default="0:5", metavar="START:STOP")
     parser.add_argument("--no-latency", action="store_true", help="for losses alone")
     parser.add_argument("--busy", action="store_true", help="a sampler that computes instead of sleeping")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write JSON lines")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = list(runs(options.every, parse_seeds(options.seeds), not options.no_latency, options.busy))
-    if options.output:
-        write(options.output, rows)
-    print(table(rows))
+    measurement.show(rows, table, options.output)
 
 
 if __name__ == "__main__":

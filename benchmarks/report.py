@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.harness import BadInput
+from benchmarks.rows import markdown
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADER = (
@@ -129,11 +130,6 @@ def _row(name: str, runs: dict[int, Record], base: dict[int, Record]) -> list[st
     return row
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 def tables(records: Sequence[Record]) -> str:
     """A markdown section for each task: baseline first, the others in the order of the records."""
     groups = by_seed(records)
@@ -145,8 +141,8 @@ def tables(records: Sequence[Record]) -> str:
         names = [name for of, name in groups if of == task]
         names.sort(key=lambda name: name != baseline)
         header = [cell.format(metric=first.get("metric_name", "metric")) for cell in HEADER]
-        rows = [header, *(_row(name, groups[task, name], base) for name in names)]
-        sections.append(f"**{task}** (baseline: {baseline})\n\n{_markdown(rows)}")
+        rows = [_row(name, groups[task, name], base) for name in names]
+        sections.append(f"**{task}** (baseline: {baseline})\n\n{markdown(header, rows)}")
     legend = "Mean ± half of the 95% confidence interval; p: Wilcoxon's signed-rank test, paired by seed."
     return "\n\n".join([*sections, legend])
 
@@ -154,7 +150,7 @@ def tables(records: Sequence[Record]) -> str:
 def comparison(before: Sequence[Record], after: Sequence[Record]) -> str:
     """What changed from one result file to another, for each contender that both have on common seeds."""
     old, new = by_seed(before), by_seed(after)
-    rows = [["task", "contender", "field", "seeds", "A", "B", "B / A", "p Wilcoxon", "p t-test"]]
+    rows: list[list[str]] = []
     for key in old:
         seeds = sorted(old[key].keys() & new.get(key, {}).keys())
         for field in ("loss", "metric", "cpu_s", "ge") if seeds else ():
@@ -162,9 +158,9 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> str:
             test = paired(b, a)
             cells = [_mean(a), _mean(b), _number(test.ratio), _number(test.wilcoxon), _number(test.t_test)]
             rows.append([*key, field, str(len(seeds)), *cells])
-    if len(rows) == 1:
+    if not rows:
         raise BadInput("Invalid result files: no contender of one task and seed is in both")
-    return _markdown(rows)
+    return markdown(["task", "contender", "field", "seeds", "A", "B", "B / A", "p Wilcoxon", "p t-test"], rows)
 
 
 def insert(readme: str, table: str) -> str:

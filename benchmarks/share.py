@@ -7,29 +7,24 @@ a call of the other. Seconds are CPU time of the one thread, so that other load 
 medians over the calls of a seed.
 """
 
-import os
+import benchmarks.one_thread  # noqa: F401
 
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
+# isort: split
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import argparse  # noqa: E402
-import statistics  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Iterator, Sequence  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import torch
 
-import torch  # noqa: E402
-from torch.nn import functional  # noqa: E402
-
-import qanneal_opt as qa  # noqa: E402
-from benchmarks.harness import RESULTS, parse_seeds  # noqa: E402
-from benchmarks.rows import Row, markdown, write  # noqa: E402
-from qanneal_opt.demo.alternation import network  # noqa: E402
-from qanneal_opt.demo.data import digits  # noqa: E402
+import qanneal_opt as qa
+from benchmarks import measurement
+from benchmarks.digits_net import Training
+from benchmarks.harness import RESULTS, parse_seeds
+from benchmarks.rows import Row, markdown
 
 OUTPUT = RESULTS / "share.jsonl"
-WARMUP, CALLS, EVERY, BATCH, RATE = 300, 100, 10, 128, 5e-3
+WARMUP, CALLS, EVERY = 300, 100, 10
 SAMPLERS = ("dwave-sa", "annealer")
 
 
@@ -58,30 +53,10 @@ class Timed(qa.QuboStep):
 
 def training(seed: int, step: qa.QuboStep, calls: int) -> Iterator[None]:
     """Train, and pause after each annealing step."""
-    split = digits(seed)
-    inputs, targets = torch.from_numpy(split.train_inputs), torch.from_numpy(split.train_targets)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = network([inputs.shape[1], 6, split.classes])
     last = WARMUP + calls * EVERY
-    optimizer = qa.AnnealingOptimizer(
-        [
-            {"params": [p for p in model.parameters() if p.ndim > 1], "encoding": qa.Levels.binary()},
-            {"params": [p for p in model.parameters() if p.ndim == 1]},
-        ],
-        lr=RATE,
-        weight_decay=0.0,
-        objective=qa.Objective(model, functional.cross_entropy, (inputs, targets)),
-        annealing=step,
-        schedule=qa.Every(EVERY, start=WARMUP, stop=last),
-        seed=seed,
-    )
-    generator = torch.Generator().manual_seed(seed)
+    trained = Training(seed, step, qa.Every(EVERY, start=WARMUP, stop=last))
     for k in range(1, last + 1):
-        batch = torch.randint(len(inputs), (BATCH,), generator=generator)
-        optimizer.zero_grad()
-        functional.cross_entropy(model(inputs[batch]), targets[batch]).backward()
-        optimizer.step()
+        trained.step()
         if k > WARMUP and k % EVERY == 0:
             yield
 
@@ -115,16 +90,11 @@ def table(rows: Sequence[Row]) -> str:
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.share", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", default="0:5", metavar="START:STOP")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write JSON lines")
-    options = parser.parse_args()
+    options = measurement.parser("share", __doc__).parse_args()
     torch.set_num_threads(1)
     run(1000, 2)  # compiles
     rows = [row for seed in parse_seeds(options.seeds) for row in run(seed)]
-    if options.output:
-        write(options.output, rows)
-    print(table(rows))
+    measurement.show(rows, table, options.output)
 
 
 if __name__ == "__main__":

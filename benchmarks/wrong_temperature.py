@@ -11,29 +11,26 @@ four times as hot. The seat
 The last one is what a seat without an estimate does. Chains are strengthened by all three alike.
 """
 
-import os
+import benchmarks.one_thread  # noqa: F401
 
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
+# isort: split
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
-import argparse  # noqa: E402
-import statistics  # noqa: E402
-import tempfile  # noqa: E402
-from collections.abc import Iterator, Sequence  # noqa: E402
-from dataclasses import replace  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import torch
 
-import torch  # noqa: E402
-
-import qanneal_opt as qa  # noqa: E402
-from benchmarks.harness import RESULTS, parse_seeds  # noqa: E402
-from benchmarks.rows import Row, markdown, mean, write  # noqa: E402
-from qanneal_opt.demo import alternation  # noqa: E402
-from qanneal_opt.demo.contenders import QUBO, QUBO_HEAT  # noqa: E402
-from qanneal_opt.demo.data import digits  # noqa: E402
-from qanneal_opt.demo.mock_machine import MockMachine  # noqa: E402
-from qanneal_opt.samplers.remote.tuning import Knobs  # noqa: E402
+import qanneal_opt as qa
+from benchmarks import measurement
+from benchmarks.harness import RESULTS, parse_seeds
+from benchmarks.rows import Row, markdown, mean
+from qanneal_opt.demo import alternation
+from qanneal_opt.demo.contenders import QUBO, QUBO_HEAT
+from qanneal_opt.demo.data import digits
+from qanneal_opt.demo.mock_machine import MockMachine
+from qanneal_opt.samplers.remote.tuning import Knobs
 
 WAYS = {"estimates": (True, True), "tells": (False, True), "trusts": (False, False)}  # whether it learns, and tells
 HEATS = (1.0, 0.5, 2.0, 0.25, 4.0)
@@ -119,16 +116,12 @@ def runs(heats: Sequence[float], seeds: Sequence[int]) -> Iterator[Row]:
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.wrong_temperature", description=__doc__.splitlines()[0])
+    parser = measurement.parser("wrong_temperature", __doc__)
     parser.add_argument("--heats", type=float, nargs="+", default=list(HEATS))
-    parser.add_argument("--seeds", default="0:5", metavar="START:STOP")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write JSON lines")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = list(runs(options.heats, parse_seeds(options.seeds)))
-    if options.output:
-        write(options.output, rows)
-    print(table(rows))
+    measurement.show(rows, table, options.output)
 
 
 if __name__ == "__main__":

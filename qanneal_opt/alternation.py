@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.checks import check_int
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
 from qanneal_opt.energy import Meter
 from qanneal_opt.guards import annealed_buffers
 from qanneal_opt.objective import Objective
@@ -53,8 +54,7 @@ class Alternation:
             raise TypeError(f"Invalid objective: {type(objective).__name__}; a qanneal_opt.Objective is needed")
         if not (hasattr(schedule, "due") and hasattr(schedule, "span")) or isinstance(schedule, type):
             raise TypeError(f"Invalid schedule: {schedule!r}; Every(...) or OnPlateau(...) is needed")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"Invalid seed: {seed}; an int of at least 0 is needed")
+        check_int("seed", seed, 0)
         self.objective = objective
         self.steps = _steps(annealing)
         self.schedule = schedule

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,14 +14,15 @@ from torch import Tensor
 from torch._compile import _disable_dynamo as disable_dynamo
 from torch.optim.optimizer import Optimizer
 
-from qanneal_opt import checkpoint
+from qanneal_opt import checkpoint, latents
 from qanneal_opt.alternation import Alternation
 from qanneal_opt.encoding.base import Encoded
-from qanneal_opt.encoding.levels import EncodedLevels, Levels
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
+from qanneal_opt.encoding.levels import Levels
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Every, Schedule
 from qanneal_opt.telemetry import AnnealRecord, summarize
-from qanneal_opt.view import Step, View, train_scales
+from qanneal_opt.view import Step, View
 
 
 class AnnealingOptimizer(Optimizer):
@@ -278,6 +280,11 @@ class AnnealingOptimizer(Optimizer):
     def _base_step(self, closure: Callable[[], Any] | None) -> Any:
         return self._unhooked(self._base, closure) if closure is not None else self._unhooked(self._base)
 
+    def _announced_step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = self._base_step(closure)
+        checkpoint.announce(self)
+        return loss
+
     @disable_dynamo
     def _encoded_step(self, closure: Callable[[], Any] | None) -> Any:
         moving = any(bool(group.get("lr", 1.0) != 0) for group in self.param_groups)
@@ -290,57 +297,19 @@ class AnnealingOptimizer(Optimizer):
         loss = None
         try:
             if not self._levels:
-                loss = self._base_step(closure)
-                checkpoint.announce(self)
+                loss = self._announced_step(closure)
             else:
                 if closure is not None:
                     with torch.enable_grad():
                         loss = closure()
-                self._step_latents(moving)
+                latents.base_step(self._levels, self._announced_step, partial(checkpoint.announced, self), moving)
         finally:
             for encoded in self._encoded:
                 if not isinstance(encoded, EncodedLevels):
                     encoded.after_base()
         if moving:
-            self._train_scales()
+            latents.scale_step(self._levels, self.param_groups, self._adams["scale"])
         return loss
-
-    def _step_latents(self, moving: bool) -> None:
-        """Let the base train latent weights; once annealing owns the codes, it sees no gradient of them."""
-        for levels in self._levels:
-            _check_finite(levels.param.grad)
-            levels.adopt()
-        trained = [levels for levels in self._levels if levels.latent is not None and levels.param.grad is not None]
-        hidden = [(levels, levels.param.grad) for levels in self._levels if levels.latent is None]
-        try:
-            for levels in trained:
-                levels.before_base()
-            for levels, _ in hidden:
-                # A first look at a zero gradient: what the base keeps for a parameter depends on nothing else.
-                seen = checkpoint.announced(self, levels.param)
-                levels.param.grad = None if seen else torch.zeros_like(levels.param)
-            self._base_step(None)
-            checkpoint.announce(self)
-            for levels in trained:
-                levels.after_base() if moving else levels.write()
-            for levels, _ in hidden:
-                levels.after_base()
-        except BaseException:
-            for levels in self._levels:
-                levels.write()
-            raise
-        finally:
-            for levels, grad in hidden:
-                levels.param.grad = grad
-
-    def _train_scales(self) -> None:
-        owned = {e.param: e for e in self._levels if e.latent is None and e.learns_scale and e.param.grad is not None}
-        if not owned:
-            return
-        for group in self.param_groups:
-            scaled = [owned[p] for p in dict.fromkeys(group["params"]) if p in owned]
-            grads = [levels.scale_gradient(levels.param.grad) for levels in scaled if levels.param.grad is not None]
-            train_scales(self._adams["scale"], scaled, grads, float(group.get("lr", 1e-3)))
 
     def _view(self) -> View:
         encoded = {e.param for e in self._encoded}
@@ -358,17 +327,6 @@ class AnnealingOptimizer(Optimizer):
 def _portable(optimizer: Optimizer) -> dict[str, Any]:
     """Attributes without the step that LR schedulers patch in and without hooks: neither can be copied or pickled."""
     return {k: v for k, v in optimizer.__dict__.items() if k != "step" and not k.endswith("_hooks")}
-
-
-def _check_finite(grad: Tensor | None) -> None:
-    if grad is None:
-        return
-    bad = [x for x in (t.item() for t in grad.aminmax()) if not math.isfinite(x)]
-    if bad:
-        raise ValueError(
-            f"Invalid gradient: {bad[0]} in a discrete parameter of shape {tuple(grad.shape)}; "
-            "finite gradients are needed, and nothing was moved"
-        )
 
 
 def _needs_closure(base: Optimizer) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from qanneal_opt.checks import check_int
+
 
 class Span(NamedTuple):
     """Which of a run of annealing steps this is: the temperature falls from the first to the last."""
@@ -57,10 +59,10 @@ class Every:
     budget: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        _count("n", self.n, 1)
-        _count("start", self.start, 0)
+        check_int("n", self.n, 1)
+        check_int("start", self.start, 0)
         if self.stop is not None:
-            _count("stop", self.stop, self.start + self.n)
+            check_int("stop", self.stop, self.start + self.n)
         _share(self.budget)
 
     def due(self, step: int, value: Callable[[], float], memory: dict[str, Any]) -> bool:
@@ -95,7 +97,7 @@ class OnPlateau:
     budget: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        _count("patience", self.patience, 1)
+        check_int("patience", self.patience, 1)
         if not (self.min_delta >= 0 and math.isfinite(self.min_delta)):
             raise ValueError(f"Invalid min_delta: {self.min_delta}; a finite number of at least 0 is needed")
         _share(self.budget)
@@ -155,11 +157,6 @@ class Cooling:
         fraction = round / (rounds - 1) if rounds > 1 else 0.0
         temperature = self.first * math.pow(self.last / self.first, fraction)
         return temperature * reference if self.unit == "relative" else temperature
-
-
-def _count(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"Invalid {name}: {value}; an int of at least {least} is needed")
 
 
 def _share(budget: float | None) -> None:

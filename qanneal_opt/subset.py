@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from qanneal_opt.checks import check_int
+
 _NONE = torch.zeros(0, dtype=torch.int64)
 
 
@@ -84,7 +86,7 @@ class Subset:
             gains: one tensor of each one's shape; ``-inf`` keeps a weight out.
             k: how many; fewer when fewer gains are above ``-inf``.
         """
-        _check_count(k)
+        check_int("k", k, 0)
         shapes = [tuple(gain.shape) for gain in gains]
         if shapes != [tuple(param.shape) for param in params]:
             raise ValueError(f"Invalid gains: shapes {shapes}; must be those of params")
@@ -107,7 +109,7 @@ class Subset:
     @classmethod
     def at_random(cls, params: Sequence[Tensor], k: int, generator: torch.Generator) -> Subset:
         """``k`` distinct weights, all equally likely (all of them when there are fewer)."""
-        _check_count(k)
+        check_int("k", k, 0)
         total = sum(param.numel() for param in params)
         return cls._at(params, torch.randperm(total, generator=generator)[:k])
 
@@ -175,8 +177,3 @@ class Subset:
         if not 0 <= k < len(self):
             raise IndexError(f"Invalid k: {k}; there are {len(self)} weights")
         return self.scatter(torch.eye(len(self), dtype=self.dtype)[k])
-
-
-def _check_count(k: int) -> None:
-    if not isinstance(k, int) or k < 0:
-        raise ValueError(f"Invalid k: {k}; a non-negative int is needed")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qanneal_opt.encoding.base import Encoded, keep_best
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
 from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
 from qanneal_opt.refit import LR, Adam
@@ -61,7 +61,7 @@ class Best:
 
     def forget(self) -> None:
         """Hold nothing."""
-        self.loss, self.encoded, self.continuous = math.inf, [], {}
+        self.loss, self.encoded, self.continuous, self.buffers = math.inf, [], {}, []
 
 
 @dataclass(eq=False)
@@ -169,9 +169,8 @@ class View:
 
     def make(self, moves: Moves) -> None:
         """Make ``moves``, all of them together."""
-        for encoded in self.encoded:
-            if len(moves.places(encoded.owner)):
-                encoded.commit(moves.of(encoded.owner))
+        for encoded, _ in self._changed(moves):
+            encoded.commit(moves.of(encoded.owner))
 
     def apply(self, moves: Moves) -> Moves:
         """Make ``moves``, all of them together, and give what takes them back."""
@@ -182,29 +181,23 @@ class View:
     def present(self, moves: Moves) -> Tensor:
         """Give the present weights that ``moves`` would change, ``(c,)``, on the CPU."""
         values = torch.zeros_like(moves.value)
-        for encoded in self.encoded:
-            mine = moves.places(encoded.owner)
-            if len(mine):
-                index = moves.index[mine].to(encoded.param.device)
-                values[mine] = encoded.param.detach().take(index).to(values)
+        for encoded, mine in self._changed(moves):
+            index = moves.index[mine].to(encoded.param.device)
+            values[mine] = encoded.param.detach().take(index).to(values)
         return values
 
     def codes(self, moves: Moves) -> Tensor:
         """Give the present codes of the weights that ``moves`` would change, ``(c,)`` int64, on the CPU."""
         codes = torch.zeros_like(moves.index)
-        for encoded in self.encoded:
-            mine = moves.places(encoded.owner)
-            if len(mine):
-                codes[mine] = encoded.codes_at(moves.index[mine].to(encoded.param.device)).cpu()
+        for encoded, mine in self._changed(moves):
+            codes[mine] = encoded.codes_at(moves.index[mine].to(encoded.param.device)).cpu()
         return codes
 
     def renewed(self, moves: Moves) -> Moves:
         """Give the moves to the same codes from the present weights: scales and kept values may have moved since."""
         value = torch.zeros_like(moves.value)
-        for encoded in self.encoded:
-            mine = moves.places(encoded.owner)
-            if len(mine):
-                value[mine] = encoded.values_after(moves.of(encoded.owner)).to(value)
+        for encoded, mine in self._changed(moves):
+            value[mine] = encoded.values_after(moves.of(encoded.owner)).to(value)
         return replace(moves, displacement=value - self.present(moves), value=value)
 
     @contextlib.contextmanager
@@ -245,6 +238,13 @@ class View:
             if not isinstance(encoded, EncodedLevels):
                 encoded.after_base()
         train_scales(self.scales_adam, self.scaled, scale_grads, lr)
+
+    def _changed(self, moves: Moves) -> Iterator[tuple[Encoded, Tensor]]:
+        """Give the parameters that ``moves`` change, each with the places of its changes among all, int64."""
+        for encoded in self.encoded:
+            mine = moves.places(encoded.owner)
+            if len(mine):
+                yield encoded, mine
 
 
 def train_scales(adam: Adam, scaled: Sequence[EncodedLevels], grads: Sequence[Tensor], lr: float) -> None:

@@ -11,14 +11,7 @@ from qanneal_opt import samplers
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer, annealer
 from qanneal_opt.samplers.layout import Dense
-
-
-def problem(n, seed=0, batch=None, shared=False):
-    rng = np.random.default_rng(seed)
-    quadratic = rng.normal(size=(n, n) if batch is None or shared else (batch, n, n))
-    quadratic = quadratic + quadratic.swapaxes(-1, -2)
-    quadratic[..., np.arange(n), np.arange(n)] = 0
-    return Qubo(rng.normal(size=n if batch is None else (batch, n)), quadratic, 0.5)
+from tests.qubos import problem
 
 
 def test_minima_are_local_minima_and_float64():

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 from test_checkpoint import saved
-from toys import exact, make, net, same, train, weights
 
 import qanneal_opt as qa
 from qanneal_opt import judge, samplers
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
 from qanneal_opt.encoding.mask import EncodedMask
 from qanneal_opt.samplers import SamplerError, Samples, Seat
 from qanneal_opt.samplers.deadline import Call
 from qanneal_opt.steps.blocks import Block
-from qanneal_opt.steps.compiled import Evaluators
+from qanneal_opt.steps.evaluators import Evaluators
 from qanneal_opt.steps.flight import Flight, Problem
 from qanneal_opt.testing import assert_step
+from tests.toys import exact, make, net, same, train, weights
 
 
 class Gated(Seat):
@@ -382,7 +382,7 @@ SCRIPT = """
 import os, sys, threading, torch
 sys.path[:0] = sys.argv[3:]
 import qanneal_opt as qa
-from toys import make, net, train
+from tests.toys import make, net, train
 from test_asynchronous import Gated, step_of
 
 sampler = Gated()

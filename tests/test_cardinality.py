@@ -1,22 +1,18 @@
 """The annealer at a fixed number of ones: against enumeration, batches, starts, bad input."""
 
+from functools import partial
+
 import dimod
 import numpy as np
 import pytest
 import torch
 
-from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer
 from qanneal_opt.samplers.exact import all_bits, all_energies
 from qanneal_opt.samplers.schedules import flip_scale
+from tests import qubos
 
-
-def problem(n, seed, batch=None):
-    rng = np.random.default_rng(seed)
-    quadratic = rng.normal(size=(n, n))
-    quadratic = quadratic + quadratic.T
-    np.fill_diagonal(quadratic, 0)
-    return Qubo(rng.normal(size=n if batch is None else (batch, n)), quadratic)
+problem = partial(qubos.problem, shared=True, offset=0.0)
 
 
 def test_ground_states_are_those_of_enumeration():

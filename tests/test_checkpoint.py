@@ -19,10 +19,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.nn import functional
-from toys import Idle, exact, groups, loss_of, make, net, same, train, weights
 
 import qanneal_opt as qa
 from qanneal_opt.optimizer import AnnealingOptimizer
+from tests.toys import Idle, exact, groups, loss_of, make, net, same, train, weights
 
 CASES = {
     "binary": make,
@@ -236,7 +236,7 @@ SCRIPT = """
 import os, sys, torch
 sys.path[:0] = sys.argv[2:]
 import qanneal_opt as qa
-from toys import make, net, train
+from tests.toys import make, net, train
 
 model = net()
 optimizer = make(model, schedule=qa.Every(2, stop=8))

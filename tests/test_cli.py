@@ -84,6 +84,7 @@ def test_train_on_a_csv_file_and_save(capsys, tmp_path):
         (["train", "--data", "wine", "--hidden", "a"], "--hidden: a"),
         (["train", "--data", "wine", "--test-size", "2"], "--test-size: 2"),
         (["train", "--data", "wine", "--steps", "0"], "--steps: 0"),
+        (["train", "--data", "wine", "--save", "/nowhere/at/all.pt"], "path: /nowhere/at/all.pt"),
         (["train", "--data", "wine", "--annealing", "qubo", "--sampler", "none such"], "sampler: 'none such'"),
         (["demo", "--seeds", "0"], "--seeds: 0"),
         (["demo", "--mock"], "--mock"),
@@ -110,7 +111,7 @@ def test_tables_of_no_use(capsys, tmp_path, body):
 def test_bad_usage_has_status_2_and_help_0(capsys):
     assert main(["nothing"]) == 2
     assert main(["train"]) == 2
-    for command in ([], ["demo"], ["train"], ["quantize"], ["doctor"]):
+    for command in ([], ["demo"], ["train"], ["quantize"], ["prune"], ["doctor"]):
         assert main([*command, "--help"]) == 0
     capsys.readouterr()
 

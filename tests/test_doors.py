@@ -7,12 +7,12 @@ import dimod.testing
 import numpy as np
 import pytest
 import torch
-from elsewhere import ELSEWHERE, two_devices
 
 from qanneal_opt import samplers
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer, Tabu
 from qanneal_opt.testing import assert_sampler
+from tests.elsewhere import ELSEWHERE, two_devices
 
 OURS = [Annealer, Tabu]
 SEATS = ["annealer", "tabu", "exact", "greedy", "dwave-sa", "dwave-tabu", "sqa"]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from qanneal_opt.encoding import Levels, Mask, Window, levels
+from qanneal_opt.encoding import Levels, Mask, Window, quantizer
 from qanneal_opt.encoding.base import gumbel, keep_best
 from qanneal_opt.moves import Moves
 from qanneal_opt.quadratic import QuadraticModel
@@ -189,7 +189,7 @@ def test_more_weights_than_a_chunk_are_ranked_as_one(monkeypatch):
         state = Levels(values).attach(param, 0)
         whole, scores = state.propose(gradient, 20, 0.0, generator())
         with monkeypatch.context() as patch:
-            patch.setattr(levels, "CHUNK", 8)
+            patch.setattr(quantizer, "CHUNK", 8)
             parts, again = state.propose(gradient, 20, 0.0, generator())
         assert torch.equal(whole.index, parts.index) and torch.equal(whole.target, parts.target)
         assert torch.equal(scores, again)

@@ -10,11 +10,11 @@ import types
 from pathlib import Path
 
 import pytest
-from toys import make, net, train
 
 import qanneal_opt as qa
 from qanneal_opt import alternation, energy
 from qanneal_opt.energy import Meter
+from tests.toys import make, net, train
 
 
 def zone(folder, name, label, joules, most=100.0):

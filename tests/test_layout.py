@@ -9,9 +9,10 @@ import pytest
 
 PACKAGE = "qanneal_opt"
 FLOORS = (
-    "floats qubo quadratic batches objective losses moves schedule telemetry guards subset simd rng energy terminal",
+    "floats qubo quadratic batches objective losses moves schedule telemetry guards subset simd rng energy terminal "
+    "threads checks",
     "samplers curvature encoding judge refit",
-    "optimizer alternation view checkpoint compress nn",
+    "optimizer alternation latents view checkpoint compress nn",
     "steps integrations",
     PACKAGE,  # its __init__.py, the public face: above the parts, below the commands
     "demo testing",

@@ -10,12 +10,12 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from cases import CASES, DOUBLE, N, branching_loss, call
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from qanneal_opt.objective import Objective
+from tests.cases import CASES, DOUBLE, N, branching_loss, call
 
 ENTROPY = CASES["cross_entropy"]
 WEIGHTS = torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0, 0.0, 0.25, 1.0, 1.0, 0.125, 4.0], dtype=DOUBLE)

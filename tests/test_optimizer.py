@@ -19,12 +19,12 @@ from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-from toys import INPUTS, TARGETS, Idle, exact, groups, loss_of, make, net, objective, same, train, weights
 
 import qanneal_opt as qa
 from qanneal_opt.optimizer import AnnealingOptimizer
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import Fallback
+from tests.toys import INPUTS, TARGETS, Idle, exact, groups, loss_of, make, net, objective, same, train, weights
 
 # --- Discrete groups without annealing: the straight-through baseline ------------------------------------------
 

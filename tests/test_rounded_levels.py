@@ -90,11 +90,12 @@ def test_state_goes_through_a_checkpoint():
 @pytest.mark.parametrize("zero", [torch.tensor(1.5), torch.tensor([[0.0], [3.0], [1.0]]), torch.rand(3, 2)])
 @pytest.mark.parametrize("chunk", [2, 1000])
 def test_levels_with_zero_points_are_an_encoding(scale, zero, chunk, monkeypatch):
-    monkeypatch.setattr("qanneal_opt.encoding.levels.CHUNK", chunk)  # 2: rows in blocks of their own
+    monkeypatch.setattr("qanneal_opt.encoding.quantizer.CHUNK", chunk)  # 2: rows in blocks of their own
     weights = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
     encoding = Levels((0.0, 1.0, 2.0, 3.0), scale=scale, zero=zero)
     assert_encoding(encoding, weights)
     encoded = encoding.attach(nn.Parameter(weights.clone()), 0)
+    sum_rows = encoded.quantizer.sum_rows
     grid = ((torch.arange(4.0)[:, None, None] - zero) * encoded.scale).expand(4, 3, 2)
     assert torch.equal(encoded.param, grid.gather(0, encoded.codes.long()[None])[0])
     assert torch.equal(encoded.codes.long(), (grid - weights).abs().argmin(0))
@@ -103,7 +104,7 @@ def test_levels_with_zero_points_are_an_encoding(scale, zero, chunk, monkeypatch
     for r, c in [(r, c) for r in range(3) for c in range(2)]:  # d w / d scale is levels[code] - zero
         one = torch.zeros(3, 2)
         one[r, c] = gradient[r, c]
-        by_hand += encoded.sum_rows(one * encoded.param.detach() / encoded.scale) if encoded.learns_scale else 0
+        by_hand += sum_rows(one * encoded.param.detach() / encoded.scale) if encoded.learns_scale else 0
     if encoded.learns_scale:
         assert torch.allclose(encoded.scale_gradient(gradient), by_hand, atol=1e-5)
 

@@ -174,6 +174,15 @@ def test_the_energy_that_moves_add_up_to_is_the_exact_one(rows, temperature, mon
         assert -1e-3 <= energy(readout, start) + lowest - exact <= slack
 
 
+def test_all_readouts_and_starts_are_served_by_one_compilation():
+    from qanneal_opt.steps.kernels_rules import anneal
+
+    values = booleans(6, 50, 3)
+    for readout in readouts(8, values):
+        Search(2, 20, [1.0], 0.1, 1)(Rows.of(values, np.zeros(3, bool)), readout, np.zeros((2, 3), np.int8), 0)
+    assert len(anneal.signatures) == 1
+
+
 def test_the_best_of_all_literals_is_found_in_small_problems():
     values = booleans(6, 50, 3)
     packed = Rows.of(values, np.zeros(3, bool))

@@ -17,16 +17,9 @@ from qanneal_opt import samplers
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import DimodSeat, SamplerError, Samples, registry, schedules
 from qanneal_opt.samplers.exact import all_bits, all_energies
+from tests.qubos import problem
 
 LOCAL = ["annealer", "tabu", "greedy", "exact", "dwave-sa", "neal", "dwave-tabu", "sqa"]
-
-
-def problem(n, seed=0, batch=None, shared=False):
-    rng = np.random.default_rng(seed)
-    quadratic = rng.normal(size=(n, n) if batch is None or shared else (batch, n, n))
-    quadratic = quadratic + quadratic.swapaxes(-1, -2)
-    quadratic[..., np.arange(n), np.arange(n)] = 0
-    return Qubo(rng.normal(size=n if batch is None else (batch, n)), quadratic, 0.5)
 
 
 class Scripted(dimod.Sampler):

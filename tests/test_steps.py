@@ -16,8 +16,9 @@ from qanneal_opt import judge
 from qanneal_opt.samplers import SamplerError, Samples
 from qanneal_opt.steps import compiled
 from qanneal_opt.steps.blocks import Block
-from qanneal_opt.steps.compiled import CompiledEvaluator, Evaluators
+from qanneal_opt.steps.compiled import CompiledEvaluator
 from qanneal_opt.steps.evaluator import Evaluator
+from qanneal_opt.steps.evaluators import Evaluators
 from qanneal_opt.view import View
 
 ENCODINGS = {

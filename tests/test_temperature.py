@@ -1,6 +1,7 @@
 """The temperature that samples tell: against exact draws, in a batch, at the edges."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,14 +10,9 @@ import torch
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers import Annealer, Exact, estimate_temperature
 from qanneal_opt.samplers.schedules import flip_scale
+from tests import qubos
 
-
-def problem(n, seed, batch=None):
-    rng = np.random.default_rng(seed)
-    quadratic = rng.normal(size=(n, n))
-    quadratic = quadratic + quadratic.T
-    np.fill_diagonal(quadratic, 0)
-    return Qubo(rng.normal(size=n if batch is None else (batch, n)), quadratic)
+problem = partial(qubos.problem, shared=True, offset=0.0)
 
 
 @pytest.mark.parametrize("level", [0.2, 1.0, 5.0])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import qanneal_opt as qa
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
 from qanneal_opt.encoding.mask import EncodedMask
 from qanneal_opt.samplers import resolve
 from qanneal_opt.testing import assert_encoding, assert_sampler, assert_step

@@ -16,10 +16,10 @@ from torch.testing._internal.common_optimizers import (
     optim_error_inputs_func_adamw,
     optim_inputs_func_adamw,
 )
-from toys import Idle, groups, net, objective, same, weights
 
 import qanneal_opt as qa
 from qanneal_opt.optimizer import AnnealingOptimizer
+from tests.toys import Idle, groups, net, objective, same, weights
 
 INFO = OptimizerInfo(
     AnnealingOptimizer,

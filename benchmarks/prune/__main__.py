@@ -1,17 +1,15 @@
 """`python -m benchmarks.prune`: prunes, writes the records, prints the tables and draws the picture."""
 
+import benchmarks.one_thread  # noqa: F401
+
+# isort: split
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-# BLAS and OpenMP read these when they are first loaded, so this comes before every other import.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
-
-from benchmarks import harness, rows  # noqa: E402
-from benchmarks.prune import run, table  # noqa: E402
-from benchmarks.prune.contenders import CONTENDERS  # noqa: E402
+from benchmarks import harness, rows
+from benchmarks.prune import run, table
+from benchmarks.prune.contenders import CONTENDERS
 
 QUICK = ("OBS with update", "magnitude")
 

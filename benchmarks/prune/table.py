@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.prune.run import Record
+from benchmarks.rows import markdown
 
 BARS = ("OBS with update", "magnitude")  # what losses are compared with
 HEADER = ("contender", "loss, pruned", "loss, finetuned (sd)", *(f"x {bar} (p)" for bar in BARS), "test", "CPU s")
@@ -22,12 +23,12 @@ def grouped(records: Sequence[Record]) -> dict[float, dict[str, dict[int, Record
 
 def tables(records: Sequence[Record]) -> str:
     """A Markdown table a density: means over seeds; ratios of means, p of Wilcoxon's signed-rank test."""
-    lines = []
+    parts = []
     for density, contenders in grouped(records).items():
         seeds = len(next(iter(contenders.values())))
         dense = statistics.fmean(r["accuracy_dense"] for r in next(iter(contenders.values())).values())
-        lines += [f"**{1 - density:.0%} dropped**, {seeds} seeds; test accuracy before {dense:.3f}", ""]
-        lines += [f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER)]
+        parts += [f"**{1 - density:.0%} dropped**, {seeds} seeds; test accuracy before {dense:.3f}", ""]
+        lines = []
         for name, mine in contenders.items():
             losses = [r["loss"] for r in mine.values()]
             spread = statistics.stdev(losses) if len(losses) > 1 else 0.0
@@ -36,9 +37,9 @@ def tables(records: Sequence[Record]) -> str:
                 key: statistics.fmean(r[key] for r in mine.values()) for key in ("loss_pruned", "accuracy", "cpu_s")
             }
             cells = [name, f"{mean['loss_pruned']:.3g}", f"{statistics.fmean(losses):.3g} ({spread:.2g})", *ratios]
-            lines.append(f"| {' | '.join([*cells, format(mean['accuracy'], '.3f'), format(mean['cpu_s'], '.1f')])} |")
-        lines.append("")
-    return "\n".join(lines)
+            lines.append([*cells, f"{mean['accuracy']:.3f}", f"{mean['cpu_s']:.1f}"])
+        parts += [markdown(HEADER, lines), ""]
+    return "\n".join(parts)
 
 
 def _against(mine: dict[int, Record], theirs: dict[int, Record]) -> str:

@@ -1,17 +1,16 @@
 """`python -m benchmarks.solvers`: races, writes the records, prints the table and draws the picture."""
 
+import benchmarks.one_thread  # noqa: F401
+
+# isort: split
 import argparse
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-# BLAS and OpenMP read these when they are first loaded, so this comes before every other import.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
-
-from benchmarks import harness, rows  # noqa: E402
-from benchmarks.solvers import instances, peers, race, table  # noqa: E402
+from benchmarks import harness, rows
+from benchmarks.solvers import instances, peers, race, table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.rows import markdown
 from benchmarks.solvers.race import GOALS, Record, goal, hits, time_to, tts, wilson
 
+HEADER = ("instance", "solver", "setting", "TTS99 (95% interval; reads that hit)")
 TITLES = {"near": "to 0.1%", "best": "to the best known"}
 
 
@@ -30,13 +32,11 @@ def tables(records: Sequence[Record]) -> str:
     """A Markdown table a goal, with a line for each instance and solver."""
     parts = []
     for name in GOALS:
-        found = reported(records, name)
-        parts += [f"**TTS99 {TITLES[name]}**, CPU seconds, one thread", ""]
-        parts += ["| instance | solver | setting | TTS99 (95% interval; reads that hit) |", "|---|---|---|---|"]
-        for (instance, solver), record in found.items():
+        lines = []
+        for (instance, solver), record in reported(records, name).items():
             setting = ", ".join(f"{k} {v}" for k, v in record["setting"].items()) or "default"
-            parts.append(f"| {instance} | {solver} | {setting} | {cell(record, name)} |")
-        parts.append("")
+            lines.append([instance, solver, setting, cell(record, name)])
+        parts += [f"**TTS99 {TITLES[name]}**, CPU seconds, one thread", "", markdown(HEADER, lines), ""]
     return "\n".join(parts)
 
 

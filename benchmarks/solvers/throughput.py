@@ -116,7 +116,7 @@ def single_calls(calls: int) -> Iterator[Record]:
 
 def table(records: Sequence[Record]) -> str:
     """A Markdown table: medians over the turns, and how many times as fast ours, the first, is as each other."""
-    lines = ["| measure | of | median (least to most) | ours against it | mean energy |", "|---|---|---|---|---|"]
+    lines = []
     groups: dict[str, dict[str, list[Record]]] = {}
     for record in records:
         groups.setdefault(record["measure"], {}).setdefault(record["of"], []).append(record)
@@ -130,8 +130,8 @@ def table(records: Sequence[Record]) -> str:
             first = first or middle
             energy = f"{statistics.fmean(r['energy'] for r in own):.2f}" if "energy" in own[0] else ""
             spread = f"{middle:.3g} ({min(values):.3g} to {max(values):.3g}) {unit}"
-            lines.append(f"| {measure} | {name} | {spread} | {ratio} | {energy} |")
-    return "\n".join(lines)
+            lines.append([measure, name, spread, ratio, energy])
+    return rows.markdown(["measure", "of", "median (least to most)", "ours against it", "mean energy"], lines)
 
 
 def measured(*, quick: bool) -> Iterator[Record]:

@@ -18,7 +18,7 @@ from sphinx.util import logging
 from benchmarks import harness, report, share, wrong_temperature
 from benchmarks.prune import table as pruning
 from benchmarks.quantize import table as quantize
-from benchmarks.rows import read
+from benchmarks.rows import markdown, read
 from benchmarks.solvers import table as solvers
 from benchmarks.solvers import throughput
 
@@ -86,9 +86,7 @@ def rows(found: Sequence[report.Record]) -> Iterator[list[str]]:
 
 def verdicts(found: Sequence[report.Record]) -> str:
     """The table of what was won and lost."""
-    lines = [list(HEADER), *rows(found)]
-    table = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([table[0], "|" + "---|" * len(HEADER), *table[1:]])
+    return markdown(HEADER, rows(found))
 
 
 def tasks() -> str:

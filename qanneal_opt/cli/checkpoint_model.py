@@ -6,7 +6,8 @@ import argparse
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def load_batches(options: argparse.Namespace) -> Iterable[Any]:
         return list(next(iter(value.values())).split(options.batch_size))
     parts = (tensor.split(options.batch_size) for tensor in value.values())
     return [dict(zip(value, part)) for part in zip(*parts)]
+
+
+@contextmanager
+def running(options: argparse.Namespace) -> Iterator[None]:
+    """Blame the data for what the model itself raises on them."""
+    try:
+        yield
+    except (TypeError, RuntimeError) as error:
+        raise UsageError(f"Invalid --data: {options.data}; the model fails on it ({error})") from error
 
 
 def find(name: str, option: str) -> Callable[..., Any]:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 
 class UsageError(Exception):
     """Input that the command cannot use; told in one line."""
+
+
+def need_folder(path: Path | None) -> None:
+    """Tell of a file that could not be written, before the work."""
+    if path is not None and not path.parent.is_dir():
+        raise UsageError(f"Invalid path: {path}; there is no such folder")
 
 
 def need(module: str, extra: str = "bench") -> Any:

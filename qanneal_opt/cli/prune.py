@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import qanneal_opt as qa
-from qanneal_opt.cli.checkpoint_model import add_model_arguments, find, load_model, read_tensors
-from qanneal_opt.cli.console import UsageError, need
+from qanneal_opt.cli.checkpoint_model import add_model_arguments, find, load_model, read_tensors, running
+from qanneal_opt.cli.console import UsageError, need, need_folder
 from qanneal_opt.compress.prune import METHODS, SCOPES
 
 LOSSES: dict[str, Callable[..., Any]] = {"cross_entropy": functional.cross_entropy, "mse_loss": functional.mse_loss}
@@ -43,14 +43,13 @@ def run(options: argparse.Namespace) -> None:
     """Prune, write, and print what came out."""
     checkpoint: Path = options.checkpoint
     out: Path = options.out or checkpoint.with_name(f"{checkpoint.stem}-pruned{checkpoint.suffix}")
-    if not out.parent.is_dir():
-        raise UsageError(f"Invalid path: {out}; there is no such folder")
+    need_folder(out)
     if out.suffix == ".safetensors":
         need("safetensors", "compress")
     loss = LOSSES.get(options.loss) or find(options.loss, "--loss")
     model = load_model(options)
     objective = qa.Objective(model, loss, **_data(options))
-    try:
+    with running(options):
         report = qa.prune(
             model,
             objective,
@@ -64,8 +63,6 @@ def run(options: argparse.Namespace) -> None:
             skip=options.skip,
             seed=options.seed,
         )
-    except (TypeError, RuntimeError) as error:  # the model's own, on data that are not for it
-        raise UsageError(f"Invalid --data: {options.data}; the model fails on it ({error})") from error
     _save(model, out)
     print(report.to_json() if options.json else f"{report}\n\n{out}")
 

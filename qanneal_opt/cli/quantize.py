@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 import qanneal_opt as qa
-from qanneal_opt.cli.checkpoint_model import add_model_arguments, load_batches, load_model
-from qanneal_opt.cli.console import UsageError, need
+from qanneal_opt.cli.checkpoint_model import add_model_arguments, load_batches, load_model, running
+from qanneal_opt.cli.console import need, need_folder
 from qanneal_opt.compress.grid import ZEROS
 from qanneal_opt.compress.options import OBJECTIVES
 from qanneal_opt.compress.rounding import METHODS
@@ -40,11 +40,10 @@ def run(options: argparse.Namespace) -> None:
     if options.plot is not None:
         need("matplotlib")
     out = options.out or options.checkpoint.with_name(f"{options.checkpoint.stem}-{options.bits}bit.safetensors")
-    for path in (out, options.plot):
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(f"Invalid path: {path}; there is no such folder")
+    need_folder(out)
+    need_folder(options.plot)
     model, batches = load_model(options), load_batches(options)
-    try:
+    with running(options):
         report = qa.quantize(
             model,
             batches,
@@ -60,8 +59,6 @@ def run(options: argparse.Namespace) -> None:
             memory=options.memory,
             seed=options.seed,
         )
-    except (TypeError, RuntimeError) as error:  # the model's own, on data that are not for it
-        raise UsageError(f"Invalid --data: {options.data}; the model fails on it ({error})") from error
     report.save(out)
     if options.plot is not None:
         report.plot(options.plot)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import qanneal_opt as qa
-from qanneal_opt.cli.console import UsageError
+from qanneal_opt.cli.console import UsageError, need_folder
 from qanneal_opt.cli.data import BUNDLED, Split, load
 from qanneal_opt.terminal import progress
 
@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
     for name in ("steps", "rounds", "polish"):
         if getattr(options, name) < (1 if name == "steps" else 0):
             raise UsageError(f"Invalid --{name}: {getattr(options, name)}; a larger count is needed")
+    need_folder(options.save)
     split = load(options.data, target=options.target, test_size=options.test_size, seed=options.seed)
     torch.manual_seed(options.seed)
     model = network(split, options.hidden)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import torch
+
+from qanneal_opt.threads import run
 
 __all__ = ["in_threads", "side_by_side"]
 
@@ -19,14 +21,9 @@ def in_threads(work: Callable[[int, int], object], rows: int, piece: int, thread
     Pieces do not depend on the number of threads, so neither does the result. Keep BLAS out of ``work``: it has
     threads of its own.
     """
-    pieces = [(low, min(low + piece, rows)) for low in range(0, rows, piece)]
-    if threads == 1 or len(pieces) < 2:
-        for low, high in pieces:
-            work(low, high)
-        return
-    with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
-        for _ in pool.map(lambda ends: work(*ends), pieces):
-            pass
+    pieces = [partial(work, low, min(low + piece, rows)) for low in range(0, rows, piece)]
+    for _ in run(pieces, threads):
+        pass
 
 
 def side_by_side(jobs: Sequence[Callable[[], T]], threads: int) -> Iterator[T]:
@@ -39,9 +36,7 @@ def side_by_side(jobs: Sequence[Callable[[], T]], threads: int) -> Iterator[T]:
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield from pool.map(lambda job: job(), jobs)
+        yield from run(jobs, threads, lambda: torch.set_num_threads(1))
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt: no other job is begun
         torch.set_num_threads(before)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.encoding.base import Encoded, gumbel, keep_best
 from qanneal_opt.moves import Moves
 
@@ -53,8 +54,7 @@ class Mask:
     def __post_init__(self) -> None:
         if not 0.0 < self.density <= 1.0:
             raise ValueError(f"Invalid density: {self.density}; a number in (0, 1] is needed")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"Invalid steps: {self.steps}; an int of at least 1 is needed")
+        check_int("steps", self.steps, 1)
 
     def kept(self, count: int, step: int | None = None) -> int:
         """How many of ``count`` weights are kept in the end, or after annealing step ``step``, from 1."""

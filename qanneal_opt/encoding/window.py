@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.encoding.base import Encoded, gumbel, keep_best
 from qanneal_opt.moves import Moves
 from qanneal_opt.quadratic import Affine
@@ -42,8 +43,7 @@ class Window:
     radius: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
-            raise ValueError(f"Invalid bits: {self.bits}; an int from 1 to 8 is needed")
+        check_int("bits", self.bits, 1, 8)
         if not (self.radius > 0 and math.isfinite(self.radius)):
             raise ValueError(f"Invalid radius: {self.radius}; a positive finite number is needed")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers.base import Samples
 from qanneal_opt.samplers.chains import Chains, energies_of
@@ -58,8 +59,8 @@ class Annealer(DimodDoor):
     draws_at_temperature = True
 
     def __init__(self, *, threads: int | None = None) -> None:
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"Invalid threads: {threads}; must be an int of at least 1, or None")
+        if threads is not None:
+            check_int("threads", threads, 1)
         self.threads = threads
 
     def sample_arrays(

@@ -16,7 +16,7 @@ __all__ = ["Chains", "energies_of"]
 
 Array = np.ndarray[Any, Any]
 
-_WORK = 50_000_000  # numbers touched between two looks at the clock and at interrupts: 5 to 50 ms
+_WORK = 50_000_000  # numbers touched between two looks at the clock and at interrupts: milliseconds
 _ALONE = 2_000_000  # less work than this is not worth a second thread
 
 

@@ -14,11 +14,11 @@ Array = np.ndarray[Any, Any]
 
 # In units of norms of rows. Spins with couplings of random sign freeze near 1/4 of the norm, at lower temperatures the
 # stronger fields hold them (de Almeida and Thouless, "Stability of the Sherrington-Kirkpatrick solution of a spin glass
-# model", 1978): sweeps above that are wasted. The numbers were measured on problems of all kinds of the race.
+# model", 1978): sweeps above that are wasted. Chosen on problems of the kinds that `benchmarks.solvers` races.
 _HOT, _COLD = 0.21, 0.015
 _LEAST = 0.1  # of the median norm: for rows with less nothing is cooled further
 _SPAN = 4.0  # of hot over cold, at least
-# For words of 2 to 8 bits, on random quadratic models of 10 to 128 weights: levels are near each other.
+# For words of several bits: levels are near each other, so that differences of energy are small.
 _WORDS_HOT, _WORDS_COLD = 0.05, 0.0005
 _WARM = 0.4  # where draws begin
 

@@ -55,7 +55,7 @@ def _hybrid() -> Seat:
 _SA = _Name("simulated annealing of dwave-samplers", ocean.dwave_sa, "dwave.samplers")
 
 _NAMES: dict[str, _Name] = {
-    "annealer": _Name("the default: our own annealer of dense QUBOs, batched", _annealer),
+    "annealer": _Name("the default: our own annealer, batched", _annealer),
     "tabu": _Name("our iterated tabu search, for single hard problems", _tabu),
     "greedy": _Name("steepest descent of dwave-samplers", ocean.greedy, "dwave.samplers"),
     "exact": _Name(f"enumeration of all states, up to {MAX_VARIABLES} variables", Exact),

@@ -72,11 +72,9 @@ def _cooling(qubo: Qubo, temperature: float | None, sweeps: int) -> Array:
 class Annealing:
     """Simulated annealing of dwave-samplers.
 
-    The numbers of sweeps were measured. To minimise, 400 find better states of most dense problems with
-    n = 32 to 256 than the package's default (1000 sweeps, temperatures found by a Python loop), in a third of
-    its time. To draw at T, 200 (half of them at T itself) are as near to the Boltzmann distribution as 20,000
-    exact draws show for random problems down to T = 0.2 of the flip scale; at lower T rugged ones need more.
-    Gibbs updates leave that distribution invariant, and are ergodic for bits without a field, where
+    Fewer sweeps than the package's default serve, as the temperatures come from the problem. To draw at T, half of
+    the sweeps are at T itself: enough for random problems down to 0.2 of the flip scale; at lower T rugged ones need
+    more. Gibbs updates leave the Boltzmann distribution invariant, and are ergodic for bits without a field, where
     Metropolis updates in turn are not.
     """
 

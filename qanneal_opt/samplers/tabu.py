@@ -19,7 +19,7 @@ __all__ = ["Tabu"]
 Array = np.ndarray[Any, Any]
 
 _MOVES = 1000
-_WORK = 5_000_000  # numbers worked on, after which a round is the last before a look at the clock: 1 to 4 ms,
+_WORK = 5_000_000  # numbers worked on, after which a round is the last before a look at the clock: milliseconds,
 _LONGEST = 100  # and so many times more after which it is cut short
 _FLIP = 64  # what a flip costs beside its row, in numbers
 _ENDLESS = 2**62

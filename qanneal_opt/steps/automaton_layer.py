@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 
+from qanneal_opt import threads
 from qanneal_opt.nn.automaton import PAD, AutomatonLayer
 from qanneal_opt.objective import Objective
 from qanneal_opt.steps.rule_layer import Options, Result, description
-from qanneal_opt.steps.rule_search import PIECES, Array, in_threads
+from qanneal_opt.steps.rule_search import PIECES, Array
 from qanneal_opt.steps.rule_tables import look, output_forced
 
 Prefixes = tuple[Array, Array, Array]  # parent, symbol, gains of each
@@ -95,7 +97,7 @@ class AutomatonJob:
             found = anneal(table, *self.tree, heat, each, self.least + 1e-9, key, *scratch, best)
             return (*found, best)
 
-        found = in_threads(chain, keys, options.threads)
+        found = list(threads.run([partial(chain, r, key) for r, key in enumerate(keys)], options.threads))
         self.moves += sum(one[1] for one in found)
         self.accepted += sum(one[2] for one in found)
         energy, _, _, table = min(found, key=lambda one: one[0])  # the first of equals

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.encoding.window import EncodedWindow
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Cooling
-from qanneal_opt.steps.compiled import Evaluators
+from qanneal_opt.steps.evaluators import Evaluators
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import View
 
@@ -64,8 +65,7 @@ class DirectStep:
             ("refit", refit, 0),
             ("rounds", rounds, 1),
         ):
-            if isinstance(count, bool) or not isinstance(count, int) or count < least:
-                raise ValueError(f"Invalid {name}: {count}; an int of at least {least} is needed")
+            check_int(name, count, least)
         if proposals == 0 and sweeps == 0:
             raise ValueError("Invalid proposals: 0; with sweeps=0 there would be nothing to do")
         if not 0.0 <= smoothing < 1.0:

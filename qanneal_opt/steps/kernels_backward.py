@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanneal_opt.simd import HALF, TWO, ZERO, Row, at, compiled, dot, entry, fill, floats, total
-
-from .kernels_forward import NEVER, UNIT, block_rows, forward, nth_layer, product
-from .net import CROSS_ENTROPY, IDENTITY
-from .rows import descend, net_of
+from qanneal_opt.steps.kernels_forward import NEVER, UNIT, block_rows, forward, nth_layer, product
+from qanneal_opt.steps.net import CROSS_ENTROPY, IDENTITY
+from qanneal_opt.steps.rows import descend, net_of
 
 Floats: TypeAlias = NDArray[np.float32]
 

@@ -30,11 +30,10 @@ from qanneal_opt.simd import (
     log,
     scalar,
 )
-
-from .kernels_forward import UNIT, block_rows, loss_for_moves, nth_layer, softmax
-from .kernels_propagate import COMMIT, EXACT, input_row, nth_change, propagate
-from .net import CROSS_ENTROPY, IDENTITY, LEAKY
-from .rows import activate
+from qanneal_opt.steps.kernels_forward import UNIT, block_rows, loss_for_moves, nth_layer, softmax
+from qanneal_opt.steps.kernels_propagate import COMMIT, EXACT, input_row, nth_change, propagate
+from qanneal_opt.steps.net import CROSS_ENTROPY, IDENTITY, LEAKY
+from qanneal_opt.steps.rows import activate
 
 # Where an output moves by more, a softmax that float32 has at least at e^-87 no longer tells all of the sum.
 WIDE = np.float32(30)

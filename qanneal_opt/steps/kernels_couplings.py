@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanneal_opt.simd import ONE, ZERO, Row, at, compiled, dot, entry, fill, floats, ints, scalar, scaled
-
-from .kernels_change import unit_change
-from .kernels_forward import block_rows, nth_layer
-from .kernels_propagate import input_row, nth_change, propagate
-from .net import CROSS_ENTROPY
-from .rows import net_of
+from qanneal_opt.steps.kernels_change import unit_change
+from qanneal_opt.steps.kernels_forward import block_rows, nth_layer
+from qanneal_opt.steps.kernels_propagate import input_row, nth_change, propagate
+from qanneal_opt.steps.net import CROSS_ENTROPY
+from qanneal_opt.steps.rows import net_of
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float32]

@@ -30,9 +30,8 @@ from qanneal_opt.simd import (
     log1p,
     scalar,
 )
-
-from .net import CROSS_ENTROPY, IDENTITY, LAYER
-from .rows import activate, layer_of, net_of
+from qanneal_opt.steps.net import CROSS_ENTROPY, IDENTITY, LAYER
+from qanneal_opt.steps.rows import activate, layer_of, net_of
 
 # numba would compile a function anew for a plain 1 or True as an argument.
 UNIT: Any = np.int64(1)

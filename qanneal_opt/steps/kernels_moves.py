@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from qanneal_opt.rng import GOLDEN, below, uniform
 from qanneal_opt.simd import entry, log, scalar
-
-from .kernels_change import change_of_loss, commit
-from .kernels_forward import ALWAYS, loss_of_outputs, nth_layer, synchronize
-from .kernels_propagate import nth_change
-from .rows import net_of
+from qanneal_opt.steps.kernels_change import change_of_loss, commit
+from qanneal_opt.steps.kernels_forward import ALWAYS, loss_of_outputs, nth_layer, synchronize
+from qanneal_opt.steps.kernels_propagate import nth_change
+from qanneal_opt.steps.rows import net_of
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]

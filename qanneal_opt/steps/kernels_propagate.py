@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from qanneal_opt.simd import ONE, ZERO, Row, add, at, compiled, fill, floats, ints, scalar, scaled
-
-from .kernels_forward import UNIT, block_rows, nth_layer, product
-from .net import CHANGE, IDENTITY
-from .rows import activate, change_of, descend
+from qanneal_opt.steps.kernels_forward import UNIT, block_rows, nth_layer, product
+from qanneal_opt.steps.net import CHANGE, IDENTITY
+from qanneal_opt.steps.rows import activate, change_of, descend
 
 EXACT: Any = np.int64(0)
 LINEAR: Any = np.int64(1)

@@ -9,13 +9,12 @@ import numpy as np
 
 from qanneal_opt.rng import GOLDEN, gumbel, uniform
 from qanneal_opt.simd import ONE, ZERO, Row, at, compiled, entry, fill, floats
-
-from .kernels_backward import backward, train
-from .kernels_change import change_of_loss, commit
-from .kernels_forward import ALWAYS, synchronize
-from .kernels_moves import Doubles, Floats, Ints, accepts
-from .kernels_propagate import nth_change
-from .rows import net_of
+from qanneal_opt.steps.kernels_backward import backward, train
+from qanneal_opt.steps.kernels_change import change_of_loss, commit
+from qanneal_opt.steps.kernels_forward import ALWAYS, synchronize
+from qanneal_opt.steps.kernels_moves import Doubles, Floats, Ints, accepts
+from qanneal_opt.steps.kernels_propagate import nth_change
+from qanneal_opt.steps.rows import net_of
 
 
 @compiled

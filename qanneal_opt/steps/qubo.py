@@ -9,24 +9,22 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from qanneal_opt import samplers
+from qanneal_opt.checks import check_int
 from qanneal_opt.encoding.window import EncodedWindow
-from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
 from qanneal_opt.samplers.base import Samples
 from qanneal_opt.schedule import Cooling
 from qanneal_opt.steps.blocks import Block, split
-from qanneal_opt.steps.compiled import Evaluators
+from qanneal_opt.steps.candidates import SUBSETS, propose
 from qanneal_opt.steps.evaluator import CURVATURES, Evaluator
+from qanneal_opt.steps.evaluators import Evaluators
 from qanneal_opt.steps.flight import Flight, Problem
 from qanneal_opt.steps.question import Question, side_by_side
 from qanneal_opt.steps.settle import Outcome, settle
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import Fallback, View
-
-SUBSETS = ("gain", "row", "random")
 
 
 class QuboStep:
@@ -114,8 +112,7 @@ class QuboStep:
             ("lag", 1 if lag is None else lag, 1),
             ("max_age", 0 if max_age is None else max_age, 0),
         ):
-            if isinstance(count, bool) or not isinstance(count, int) or count < least:
-                raise ValueError(f"Invalid {name}: {count}; an int of at least {least} is needed")
+            check_int(name, count, least)
         if curvature not in CURVATURES:
             raise ValueError(f"Invalid curvature: {curvature!r}; one of {', '.join(CURVATURES)} is needed")
         if subset not in SUBSETS:
@@ -293,7 +290,7 @@ class QuboStep:
     def _questions(self, evaluator: Evaluator, generator: torch.Generator) -> Iterator[Question]:
         """Propose moves, and give them in blocks, the QUBO of each built as it is asked for."""
         view = evaluator.view
-        moves = self._propose(view, evaluator, view.temperature(self.cooling), generator)
+        moves = propose(evaluator, self.subset, self.proposals, view.temperature(self.cooling), generator)
         blocks = split(moves, view.encoded, self.variables)
         for place, block in enumerate(blocks):
             yield self._pose(evaluator, block, view.temperature(self.cooling, place, len(blocks)), generator)
@@ -305,15 +302,6 @@ class QuboStep:
             return zip(built, side_by_side(self.sampler, built), strict=True)
         return ((question, partial(question.ask, self.sampler)) for question in questions)
 
-    def _propose(self, view: View, evaluator: Evaluator, temperature: float, generator: torch.Generator) -> Moves:
-        grads = evaluator.gradients()
-        allowed: list[Tensor | None] | None = None
-        if self.subset == "random":
-            grads, temperature = [torch.zeros_like(grad) for grad in grads], 1.0
-        elif self.subset == "row":
-            allowed = _one_row(view, generator)
-        return view.propose(grads, self.proposals, temperature, generator, allowed)
-
     def _pose(self, evaluator: Evaluator, block: Block, temperature: float, generator: torch.Generator) -> Question:
         """Build a block's QUBO."""
         qubo = evaluator.qubo(block, self.curvature)
@@ -321,17 +309,3 @@ class QuboStep:
         problem = Problem.of(block, qubo, temperature, evaluator.view)
         start = block.present if self.sampler.starts and temperature == 0 else None
         return Question(block, problem, qubo, self.num_reads, seed, start)
-
-
-def _one_row(view: View, generator: torch.Generator) -> list[Tensor | None]:
-    """Allow the weights of one row, drawn at random among all rows of all encoded parameters."""
-    rows = [len(encoded.param) if encoded.param.ndim > 1 else 1 for encoded in view.encoded]
-    row = int(torch.randint(sum(rows), (), generator=generator))
-    allowed: list[Tensor | None] = []
-    for encoded, count in zip(view.encoded, rows, strict=True):
-        mask = torch.zeros_like(encoded.param, dtype=torch.bool)
-        if 0 <= row < count:
-            mask[row if encoded.param.ndim > 1 else slice(None)] = True
-        allowed.append(mask)
-        row -= count
-    return allowed

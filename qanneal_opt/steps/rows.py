@@ -24,8 +24,7 @@ from qanneal_opt.simd import (
     log1p,
     scalar,
 )
-
-from .net import CHANGE, CLAMP, ELU, GELU, LAYER, LEAKY, NET, SIGMOID, SILU, SOFTPLUS, TANH
+from qanneal_opt.steps.net import CHANGE, CLAMP, ELU, GELU, LAYER, LEAKY, NET, SIGMOID, SILU, SOFTPLUS, TANH
 
 net_of, layer_of, change_of = (
     cast_bits(types.int64, numba.from_dtype(dtype), "inttoptr") for dtype in (NET, LAYER, CHANGE)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-T = TypeVar("T")
+from qanneal_opt import threads
+
 Array = np.ndarray[Any, Any]
 
 FLOOR = 1e-3  # of the variance of real targets: what is below it is as good as exact
@@ -147,7 +147,7 @@ class Search:
         held = Found(begin, self._energy(rows, readout, begin), 0, 0)
         chain = self._chain(rows, readout, begin)
         keys = np.random.SeedSequence(seed).generate_state(self.restarts, np.uint64)
-        found = in_threads(chain, keys, self.threads)
+        found = list(threads.run([partial(chain, r, key) for r, key in enumerate(keys)], self.threads))
         best = min([held, *found], key=lambda one: one.energy)  # the first of equals
         literals = np.zeros_like(start)
         literals[:, rows.kept], energy = self._pruned(rows, readout, best)
@@ -180,12 +180,13 @@ class Search:
         wanted, unwanted = packed(readout.gains < 0), packed(readout.gains > 0)
 
         def run(number: int, key: np.uint64) -> Found:
-            literals = begin.copy() if number == 0 else np.zeros_like(begin)
+            # Rows are contiguous, whatever numpy made of the order: another one would be compiled once more.
+            literals = begin.copy() if number == 0 else np.zeros_like(begin, order="C")
             sets = np.zeros((2, units, words), np.uint64)
             state = Units(literals, np.zeros((units, n), np.int64), np.zeros(units, np.int64), sets[0], sets[1])
             cover = Or(np.zeros(words, np.uint64), np.zeros(words, np.uint64), gains, wanted, unwanted)
             coefficients, residuals = readout.residuals(rows.truth(literals))
-            squares = np.square(residuals).sum(1)
+            coefficients, squares = np.ascontiguousarray(coefficients), np.square(residuals).sum(1)
             fit = Linear(
                 _padded(residuals, words), coefficients, squares, np.zeros((2, len(squares))), rows.count, FLOOR
             )
@@ -198,18 +199,6 @@ class Search:
             return Found(best, self._energy(rows, readout, best), each * len(heat), accepted)
 
         return run
-
-
-def in_threads(chain: Callable[[int, np.uint64], T], keys: Array, threads: int | None) -> list[T]:
-    """What chains give for their numbers and keys, in the order of numbers."""
-    threads = min(torch.get_num_threads() if threads is None else threads, len(keys))
-    if threads == 1:
-        return [chain(number, key) for number, key in enumerate(keys)]
-    pool = ThreadPoolExecutor(threads)
-    try:
-        return list(pool.map(chain, range(len(keys)), keys))
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt: no other chain begins
 
 
 def _padded(rows: Array, words: int) -> Array:

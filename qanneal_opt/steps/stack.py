@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,34 +13,13 @@ from torch import Tensor, nn
 
 from qanneal_opt.losses import Loss, describe
 from qanneal_opt.moves import Moves
-
-from .net import CHANGE, IDENTITY
-from .stack_data import build, numbers
-from .stack_layout import Unsupported, parse
-from .stack_refit import Refit
+from qanneal_opt.steps.net import CHANGE, IDENTITY
+from qanneal_opt.steps.stack_data import build, numbers
+from qanneal_opt.steps.stack_layout import Unsupported, parse
+from qanneal_opt.steps.stack_refit import Refit
+from qanneal_opt.steps.stack_sweep import Swept, sweep
 
 __all__ = ["Refit", "Stack", "Swept", "Unsupported"]
-
-
-@dataclass(frozen=True, eq=False)
-class Swept:
-    """What uniform sweeps did.
-
-    Attributes:
-        codes: for each owner its codes after the last sweep, shaped and typed as given.
-        best_codes: the codes at a sweep's end, or at the start, that had the least objective.
-        value: objective at ``codes``.
-        best_value: objective at ``best_codes``.
-        proposed: moves evaluated.
-        accepted: moves made.
-    """
-
-    codes: list[Tensor]
-    best_codes: list[Tensor]
-    value: float
-    best_value: float
-    proposed: int
-    accepted: int
 
 
 class Stack:
@@ -108,7 +87,7 @@ class Stack:
 
     def load(self, values: Sequence[Tensor] | None = None) -> float:
         """Read the torch parameters, or ``values`` in their place, run all data forward, and give J."""
-        from .kernels_forward import synchronize
+        from qanneal_opt.steps.kernels_forward import synchronize
 
         for mine, value in zip(self._weights, self.parameters if values is None else values):
             mine.copy_(value.detach())
@@ -117,7 +96,7 @@ class Stack:
 
     def gradients(self) -> list[Tensor]:
         """Give the gradient of J by each of ``parameters``; the next call writes to the same memory."""
-        from .kernels_backward import gradients
+        from qanneal_opt.steps.kernels_backward import gradients
 
         gradients(self.net.address, self.gradient, False)
         return self._gradients
@@ -144,8 +123,8 @@ class Stack:
         Row k is the root of (sample weight times the loss's Hessian by the outputs) times u_k, the change of
         the outputs under move k alone, or with ``exact=False`` its linear part.
         """
-        from .kernels_couplings import factors
-        from .kernels_propagate import EXACT, LINEAR
+        from qanneal_opt.steps.kernels_couplings import factors
+        from qanneal_opt.steps.kernels_propagate import EXACT, LINEAR
 
         blocks, _, length = self.net.data.shape
         out = np.empty((len(moves), blocks * int(self.net.numbers["classes"]) * length), np.float32)
@@ -159,7 +138,7 @@ class Stack:
         Single weights of the last two layers under cross-entropy change the outputs of all samples in one
         direction, which makes their matrix several times cheaper than the product.
         """
-        from .kernels_couplings import couplings
+        from qanneal_opt.steps.kernels_couplings import couplings
 
         located, layers = self._locate(moves, owners), self.net.layers
         softmax = self.net.numbers["softmax"] >= 0 and layers[-1]["kind"] == IDENTITY
@@ -222,42 +201,13 @@ class Stack:
         Raises:
             ValueError: if an owner does not stand at its codes, or a code is no level.
         """
-        from .kernels_moves import sweep
-
-        kinds = np.array([len(level) for level in levels], np.int64)
-        table = np.zeros((len(owners), max(kinds)), np.float32)
-        parts = []
-        for k, owner in enumerate(owners):
-            table[k, : kinds[k]] = numbers(levels[k].float())
-            code, scale = numbers(codes[k].long()).reshape(-1), numbers(scales[k].float()).reshape(-1)
-            count = owner.numel()
-            if len(code) != count or count % len(scale) or not 0 <= code.min() <= code.max() < kinds[k]:
-                raise ValueError(f"Invalid codes: owner {k} has {count} weights and {kinds[k]} levels")
-            slot = np.full(count, self.slot[id(owner)])
-            wide = np.repeat(scale, count // len(scale))
-            parts.append((np.full(count, k), slot, np.arange(count), code, wide))
-        group, slot, index, flat, wide = (np.concatenate(part) for part in zip(*parts))
-        value = table[group, flat] * wide
-        changes = self.changes(slot, index, value)
-        if not np.array_equal(self.net.theta[changes["place"]], value):
-            raise ValueError("Invalid codes: the weights that the stack holds are not levels[codes] * scale")
-        best, heat, start = flat.copy(), numbers(temperatures.double()), np.uint64(seed % 2**64)
-        self.value, best_value, proposed, accepted = sweep(
-            self.net.address, changes.ctypes.data, group, wide, table, kinds, flat, best,
-            heat, start, self.value,
-        )  # fmt: skip
-
-        def shaped(values: NDArray[np.int64]) -> list[Tensor]:
-            split = torch.from_numpy(values).split([code.numel() for code in codes])
-            return [part.view(code.shape).to(code.dtype) for part, code in zip(split, codes)]
-
-        return Swept(shaped(flat), shaped(best), self.value, best_value, proposed, accepted)
+        return sweep(self, codes, levels, scales, owners, temperatures, seed)
 
     def _run(
         self, moves: Moves, owners: Sequence[Tensor], heat: NDArray[np.float64], uniforms: NDArray[np.float64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Which moves were made, and the change of J under each."""
-        from .kernels_moves import run
+        from qanneal_opt.steps.kernels_moves import run
 
         accepted, deltas = np.zeros(len(moves), np.bool_), np.zeros(len(moves))
         address = self._locate(moves, owners)
@@ -271,7 +221,7 @@ class Stack:
 
     def changes(self, slot: NDArray[np.int64], index: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[Any]:
         """(c,) CHANGE; they are checked here, since kernels look at no bounds."""
-        from .kernels_moves import locate
+        from qanneal_opt.steps.kernels_moves import locate
 
         out = np.empty(len(slot), CHANGE)
         if not locate(self.net.address, self._slots, slot, index, value, out.ctypes.data):

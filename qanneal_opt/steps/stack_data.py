@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qanneal_opt.losses import LossSpec
-
-from . import net
-from .stack_layout import Parsed, Unsupported
+from qanneal_opt.steps import net
+from qanneal_opt.steps.stack_layout import Parsed, Unsupported
 
 LANES = 32  # row lengths are multiples of it, so that SIMD loops have no rest
 LONGEST = 640  # samples a block: a row has at most 2.5 kB, and the rows of a move stay in the nearest cache

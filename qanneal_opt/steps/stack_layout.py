@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import net
+from qanneal_opt.steps import net
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 

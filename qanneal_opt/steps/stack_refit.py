@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .stack_data import Network, zeros
-from .stack_layout import Unsupported
+from qanneal_opt.steps.stack_data import Network, zeros
+from qanneal_opt.steps.stack_layout import Unsupported
 
 if TYPE_CHECKING:
-    from .stack import Stack
+    from qanneal_opt.steps.stack import Stack
 
 
 class Refit:
@@ -104,7 +104,7 @@ class Refit:
 
     def evaluate(self) -> float:
         """Give J at the present ``values``, and leave its slopes in ``gradients``."""
-        from .kernels_backward import gradients
+        from qanneal_opt.steps.kernels_backward import gradients
 
         self.stack.value = float("nan")
         return gradients(self.net.address, self.slopes, True)
@@ -130,7 +130,7 @@ class Refit:
             betas: decay of the moments.
             eps: added to the root of the second moment.
         """
-        from .kernels_backward import train
+        from qanneal_opt.steps.kernels_backward import train
 
         with self.moments(moments):
             train(self.net.address, self.slopes, self.mean, self.square, self.parts, steps, lr, *betas, eps)

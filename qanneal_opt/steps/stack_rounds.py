@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
 from qanneal_opt.refit import BETAS, LR
-
-from .net import PLACE
-from .stack_data import numbers
-from .stack_refit import Refit
+from qanneal_opt.steps.net import PLACE
+from qanneal_opt.steps.stack_data import numbers
+from qanneal_opt.steps.stack_refit import Refit
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,7 @@ def anneal(
         seed: the same seed gives the same result, bit for bit.
         best_value: J of the best state so far.
     """
-    from .kernels_rounds import rounds
+    from qanneal_opt.steps.kernels_rounds import rounds
 
     stack = refit.stack
     kinds = np.array([len(e.levels) for e in encoded], np.int64)

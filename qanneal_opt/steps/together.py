@@ -12,10 +12,9 @@ from qanneal_opt.moves import Moves
 from qanneal_opt.objective import Objective
 from qanneal_opt.subset import Subset
 
-# Samples in a batch times encoded weights. Up to here a pass costs more in calls than in arithmetic: 8 candidates
-# together are judged 1.7 to 4 times as fast as one by one (tests/test_together.py, the slow one). Beyond it activations
-# fall out of the cache, and a small transformer or convolution took up to twice as long together. Only a QuboStep of
-# several reads at T > 0 has that many: at T = 0 the distinct samples of a block are mostly one.
+# Samples in a batch times encoded weights. Up to here a pass costs more in calls than in arithmetic, and candidates
+# together are judged faster than one by one (a slow test holds that); beyond it activations fall out of the cache. Only
+# a QuboStep of several reads at T > 0 has many: at T = 0 the distinct samples of a block are mostly one.
 LARGEST = 1 << 19
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from qanneal_opt import AnnealingOptimizer, AnnealRecord, Levels, Objective
-from qanneal_opt.encoding.levels import EncodedLevels
+from qanneal_opt.encoding.encoded_levels import EncodedLevels
 from qanneal_opt.encoding.mask import EncodedMask
 from qanneal_opt.guards import RandomState
 from qanneal_opt.testing.common import copies, require, require_plain, require_same
