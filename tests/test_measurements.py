@@ -77,12 +77,12 @@ def test_overlap_compares_every_way_with_none_and_with_blocking(monkeypatch):
     assert again["loss"] == rows[2]["loss"]  # the clock decides nothing
     losses = {"none": 3.0, "blocking": 2.0, "asynchronous": 1.0, "with lag": 2.5}
     rows = [
-        {"way": way, "every": 2, "seed": seed, "steps_per_s": 10 * loss, "loss": loss}
+        {"way": way, "every": 2, "seed": seed, "steps_per_s": speed * loss, "loss": loss, "latency_s": latency}
         for way, loss in losses.items()
-        for seed in (0, 1)
+        for seed, speed, latency in ((0, 10, 0.1), (1, 70, 0.0))  # the speed of the second does not count
     ]
     lines = overlap.table(rows).splitlines()
-    assert "loss, 2 seeds" in lines[0]
+    assert "steps/s, 1 seeds | share | loss, 2 seeds" in lines[0]
     assert "| asynchronous | 10 | 0.333 | 1 (0); ×0.500" in lines[4] and lines[4].endswith("2 of 2 no worse |")
     assert lines[5].endswith("0 of 2 no worse |")
 

@@ -15,7 +15,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from benchmarks import harness, report, share, wrong_temperature
+from benchmarks import harness, overlap, report, share, wrong_temperature
 from benchmarks.prune import table as pruning
 from benchmarks.quantize import table as quantize
 from benchmarks.rows import markdown, read
@@ -25,6 +25,7 @@ from benchmarks.solvers import throughput
 logger = logging.getLogger(__name__)
 
 MEASUREMENTS: dict[str, tuple[Callable[..., str], Path]] = {
+    "overlap": (overlap.table, overlap.OUTPUT),
     "prune": (pruning.tables, harness.RESULTS / "prune.jsonl"),
     "quantize": (quantize.tables, harness.RESULTS / "quantize.jsonl"),
     "share": (share.table, share.OUTPUT),
