@@ -35,7 +35,8 @@ def test_methods_stand_in_their_order(output):
     problem = layer(48, 64, 2, output=output)
     ends = {m: round_matrix(problem, bits=3, method=m, refit=False, output_damping=0.0).objective for m in METHODS}
     final = {method: end["final"] for method, end in ends.items()}
-    assert final["rtn"] == ends["cd"]["rtn"] and final["gptq"] == ends["cd"]["gptq"]
+    assert final["gptq"] == ends["cd"]["gptq"]
+    assert final["rtn"] < ends["cd"]["rtn"]  # which is on the range that suits GPTQ
     assert final["anneal"] < final["cd"] < final["gptq"] < final["rtn"]
     if not output:
         assert final["beam"] < final["gptq"]

@@ -19,7 +19,7 @@ from benchmarks.quantize.contenders import CONTENDERS
 from benchmarks.quantize.subjects import SUBJECTS, Subject
 from qanneal_opt.compress.layers import Layer, find_layers
 from qanneal_opt.curvature.feed import Feed
-from qanneal_opt.curvature.layer import Moments, layer_moments
+from qanneal_opt.curvature.layer import Moments
 
 Record = dict[str, Any]
 WIDTHS: dict[str, dict[str, Any]] = {
@@ -64,10 +64,14 @@ def shared_statistics() -> Iterator[Callable[[], float]]:
         module.layer_moments = collect  # type: ignore[attr-defined]
 
 
-def moments(subject: Subject, batches: Sequence[Any]) -> dict[str, Moments]:
-    """Second moments of what the layers of the original get from some batches."""
+def moments(subject: Subject, batches: Sequence[Any], draw: int) -> dict[str, Moments]:
+    """Second moments of what the layers of the original get from some batches, as `quantize` asks for those without G.
+
+    It finds them where it would look for them, so that statistics that are shared are found here too.
+    """
     model = subject.make()
-    return layer_moments(Feed(model, batches), find_layers(model)[0])
+    collect = sys.modules[qa.quantize.__module__].layer_moments
+    return collect(Feed(model, batches), find_layers(model)[0], projections=0, coherence=0.0, seed=draw)
 
 
 def layer_errors(rounded: nn.Module, original: nn.Module, seen: dict[str, Moments]) -> list[float]:
@@ -114,8 +118,9 @@ def run(
         for calibration, (data, unseen) in subject.calibrations.items():
             if calibrations is not None and calibration not in calibrations:
                 continue
-            seen = {"calibration": moments(subject, data), "unseen": moments(subject, unseen)}
+            seen = {"unseen": moments(subject, unseen, draw)}
             with nullcontext(lambda: 0.0) if alone else shared_statistics() as spared:
+                seen["calibration"] = moments(subject, data, draw)
                 for width, contender in product(widths, names):
                     model = subject.make()
                     with clocked() as cost:

@@ -19,6 +19,7 @@ from qanneal_opt.compress.options import Options
 from qanneal_opt.compress.report import QuantizationReport
 from qanneal_opt.compress.sequential import round_in_sequence
 from qanneal_opt.compress.threads import side_by_side
+from qanneal_opt.compress.uncalled import UNSEEN, used_uncalled
 from qanneal_opt.compress.undo import Undo
 from qanneal_opt.curvature.feed import Feed, Mask
 from qanneal_opt.curvature.layer import layer_moments
@@ -73,7 +74,8 @@ def quantize(
         group_size: columns that share a scale; None: one scale a row.
         symmetric: the grid is as wide below 0 as above.
         zero: zero points are ``"integer"``, so that 0 is on the grid, or ``"real"``.
-        weighted: choose each range by its error on the data; else from the least to the greatest weight.
+        weighted: for each row, of the range from the least to the greatest weight and the one that is best on the data
+            for nearest codes, that on which GPTQ errs less; else the former.
         method: ``"rtn"`` (to nearest), ``"gptq"``, ``"cd"`` (coordinate descent from there), ``"beam"`` (the best
             ``beam_width`` of partial roundings, in GPTQ's order) or ``"anneal"`` (from there by annealing, then
             descent).
@@ -150,12 +152,16 @@ def quantize(
     feed = Feed(model, data, mask)
     spent = {"statistics": 0.0, "rounding": 0.0}
     with Undo() as undo:
-        if options.sequential:
-            results = round_in_sequence(feed, layers, options, undo, spent)
-        else:
-            results = _round_at_once(feed, layers, options, spent)
-            for result in results:
-                result.write(undo)
+        way = round_in_sequence if options.sequential else _round_at_once
+        found = way(feed, layers, options, undo, spent)
+        uncalled = [layer for layer in layers if layer.name not in found]
+        used = used_uncalled(feed, uncalled)
+        alone |= dict.fromkeys(sorted(used), UNSEEN)
+        for layer in uncalled:
+            if layer.name not in used:
+                found[layer.name] = round_layer(layer, None, options, 0)
+                found[layer.name].write(undo)
+        results = [found[layer.name] for layer in layers if layer.name in found]
         spent["total"] = time.perf_counter() - begun
         report = QuantizationReport(
             rows=[result.row for result in results],
@@ -169,8 +175,11 @@ def quantize(
     return report
 
 
-def _round_at_once(feed: Feed, layers: Sequence[Layer], options: Options, spent: dict[str, float]) -> list[Result]:
-    """Round every layer for the inputs that it has in the model as it is."""
+def _round_at_once(
+    feed: Feed, layers: Sequence[Layer], options: Options, undo: Undo, spent: dict[str, float]
+) -> dict[str, Result]:
+    """Round and write every layer for the inputs that it has in the model as it is; results by name."""
+    numbers = {layer.name: k for k, layer in enumerate(layers)}
     results: list[Result] = []
     threads = torch.get_num_threads() if options.threads is None else options.threads
     for portion in portions(layers, options.memory):
@@ -180,15 +189,15 @@ def _round_at_once(feed: Feed, layers: Sequence[Layer], options: Options, spent:
         )
         spent["statistics"] += time.perf_counter() - start
         start = time.perf_counter()
-        workers = min(threads, len(portion))
+        called = [layer for layer in portion if layer.name in moments]
+        workers = min(threads, max(1, len(called)))
         own = replace(options, threads=threads // workers)
-        jobs = [
-            partial(round_layer, layer, moments.get(layer.name), own, k)
-            for k, layer in enumerate(portion, len(results))
-        ]
+        jobs = [partial(round_layer, layer, moments[layer.name], own, numbers[layer.name]) for layer in called]
         results += progress(side_by_side(jobs, workers), "rounding", total=len(jobs))
         spent["rounding"] += time.perf_counter() - start
-    return results
+    for result in results:
+        result.write(undo)
+    return {result.layer.name: result for result in results}
 
 
 def _warn(report: QuantizationReport) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qanneal_opt.compress.beam import beam
 from qanneal_opt.compress.factor import Factor
-from qanneal_opt.compress.gptq import gptq
+from qanneal_opt.compress.gptq import gptq_on_best
 from qanneal_opt.compress.grid import ZEROS, Grid, fit_grid
 from qanneal_opt.compress.lattice import Lattice
 from qanneal_opt.compress.refit import refit_grid
@@ -117,7 +118,8 @@ def round_matrix(
         bits: 1 to 8.
         group_size: columns that share a scale; ``None``: whole rows.
         symmetric: zero points in the middle of the codes, which no refit moves.
-        weighted: choose ranges by weighted error rather than from least to greatest.
+        weighted: of the range from least to greatest weight, and the one of the least weighted error, each row gets
+            that on which GPTQ errs less, and for ``"rtn"`` the latter; otherwise the former.
         zero: ``"integer"``: zero points are whole numbers, so that 0 is a level; ``"real"``: the refit takes any, and
             symmetric levels lie around 0 without one there.
         method: one of ``METHODS``.
@@ -158,12 +160,15 @@ def round_matrix(
     G = None if problem.output is None else _damped(problem.output.double(), output_damping)
     # A level at 0 is worth more than a range that fits: inputs may be large where weights are next to nothing.
     begin = zero if symmetric else "integer"
-    grid = fit_grid(weight, H, bits, group_size=group_size, symmetric=symmetric, weighted=weighted, zero=begin)
+    kind: dict[str, Any] = {"group_size": group_size, "symmetric": symmetric, "zero": begin}
+    ranges = (True, False) if weighted and method != "rtn" else (weighted,)
+    grids = [fit_grid(weight, H, bits, weighted=by_error, **kind) for by_error in ranges]
     factor = Factor.of(H, damping=damping)
-    nearest, babai = grid.nearest(weight), gptq(weight, grid, factor, threads=workers)
-    objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
     # What is gained on eigenvalues that few data left small is not there on others: searched for are codes for more H.
     sought = H + damping * H.diagonal().mean() * torch.eye(len(H), dtype=H.dtype, device=H.device)
+    grid, babai = gptq_on_best(weight, grids, factor, sought, threads=workers)
+    nearest = grid.nearest(weight)
+    objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
     loose = "fixed" if symmetric else zero
     codes = nearest if method == "rtn" else babai
     if method in ("cd", "anneal"):
