@@ -92,7 +92,7 @@ def quantize(
         output_damping: added to G, in units of its mean diagonal.
         sweeps: of annealing, over all weights.
         beam_width: partial roundings kept.
-        kronecker_passes: passes over the rows of a layer, which G couples.
+        kronecker_passes: annealings (or descents) of a layer in turn, each followed by a refit.
         projections: random projections of the model's outputs a batch, whose gradients make G.
         coherence: share of H that adds up errors over all places of a sample (tokens, pixels) before it squares them,
             from 0 to less than 1 (:func:`qanneal_opt.curvature.layer_moments`); not with G = 1 or in sequence.

@@ -130,7 +130,8 @@ def round_matrix(
         output_damping: of the mean of G's diagonal, added to it: G comes from few samples.
         refit: fit the scales and zero points of each row to its codes (:func:`refit_grid`).
         beam_width: of the beam.
-        kronecker_passes: annealings (or descents) in turn, each followed by a refit.
+        kronecker_passes: annealings (or descents) in turn, each followed by a refit; after annealings and their refits
+            there is one more descent, and a refit.
 
     Returns:
         The codes and their grid, on the device of the weights. Compiled searches run on the CPU: what they need is
@@ -173,8 +174,11 @@ def round_matrix(
     codes = nearest if method == "rtn" else babai
     if method in ("cd", "anneal"):
         lattice = Lattice(weight, sought, G, threads=workers)
-        for turn in range(kronecker_passes):
-            codes = lattice.search(codes, grid, sweeps=sweeps if method == "anneal" else 0, seed=seed + turn)
+        passes = [sweeps if method == "anneal" else 0] * kronecker_passes
+        if method == "anneal" and refit:
+            passes.append(0)  # levels that were moved under the codes leave some of these off their minimum
+        for turn, visits in enumerate(passes):
+            codes = lattice.search(codes, grid, sweeps=visits, seed=seed + turn)
             if refit:
                 grid = refit_grid(weight, codes, grid, sought, zero=loose)
     else:
