@@ -60,7 +60,7 @@ def table(records: Sequence[Row]) -> str:
     """For each number of inputs and each width the ratios, means and standard deviations over seeds."""
     base = {(r["inputs"], r["seed"]): r["beam"] for r in records if r["width"] == 1}
     lines = []
-    for inputs, width in product(INPUTS, WIDTHS):
+    for inputs, width in dict.fromkeys((record["inputs"], record["width"]) for record in records):
         mine = [record for record in records if (record["inputs"], record["width"]) == (inputs, width)]
         ratios = [[record[kind] / base[inputs, record["seed"]] for record in mine] for kind in ("beam", "descended")]
         shown = [f"{mean(values):.3f} ± {stdev(values) if len(values) > 1 else 0.0:.3f}" for values in ratios]
