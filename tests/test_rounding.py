@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qanneal_opt.compress.rounding import METHODS, Problem, round_matrix
+from qanneal_opt.compress.problem import Problem
+from qanneal_opt.compress.rounding import METHODS, round_matrix
 from tests.lattices import layer
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,6 +16,7 @@ from benchmarks import harness
 from benchmarks.quantize.clock import clocked
 from benchmarks.quantize.contenders import CONTENDERS
 from benchmarks.quantize.subjects import SUBJECTS, Subject
+from qanneal_opt.compress import at_once
 from qanneal_opt.compress.layers import Layer, find_layers
 from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.layer import Moments
@@ -35,8 +35,7 @@ def shared_statistics() -> Iterator[Callable[[], float]]:
 
     Yields what tells the seconds that were spared since it was last asked: they belong to a call's cost.
     """
-    module = sys.modules[qa.quantize.__module__]
-    collect = module.layer_moments
+    collect = at_once.layer_moments
     known: dict[tuple[Any, ...], tuple[dict[str, Moments], float]] = {}
     seconds = 0.0
 
@@ -57,11 +56,11 @@ def shared_statistics() -> Iterator[Callable[[], float]]:
         told, seconds = seconds, 0.0
         return told
 
-    module.layer_moments = remembered  # type: ignore[attr-defined]
+    at_once.layer_moments = remembered  # type: ignore[assignment]
     try:
         yield spared
     finally:
-        module.layer_moments = collect  # type: ignore[attr-defined]
+        at_once.layer_moments = collect
 
 
 def moments(subject: Subject, batches: Sequence[Any], draw: int) -> dict[str, Moments]:
@@ -70,8 +69,8 @@ def moments(subject: Subject, batches: Sequence[Any], draw: int) -> dict[str, Mo
     It finds them where it would look for them, so that statistics that are shared are found here too.
     """
     model = subject.make()
-    collect = sys.modules[qa.quantize.__module__].layer_moments
-    return collect(Feed(model, batches), find_layers(model)[0], projections=0, coherence=0.0, seed=draw)
+    feed, layers = Feed(model, batches), find_layers(model)[0]
+    return at_once.layer_moments(feed, layers, projections=0, coherence=0.0, seed=draw)
 
 
 def layer_errors(rounded: nn.Module, original: nn.Module, seen: dict[str, Moments]) -> list[float]:

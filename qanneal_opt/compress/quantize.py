@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import nn
 
-from qanneal_opt.compress.kinds import Layer
-from qanneal_opt.compress.layers import find_layers, portions
-from qanneal_opt.compress.layerwise import Result, round_layer
+from qanneal_opt.compress.at_once import round_at_once
+from qanneal_opt.compress.layers import find_layers
+from qanneal_opt.compress.layerwise import round_layer
 from qanneal_opt.compress.options import Options
 from qanneal_opt.compress.report import QuantizationReport
 from qanneal_opt.compress.sequential import round_in_sequence
-from qanneal_opt.compress.threads import side_by_side
 from qanneal_opt.compress.uncalled import UNSEEN, used_uncalled
 from qanneal_opt.compress.undo import Undo
 from qanneal_opt.curvature.feed import Feed, Mask
-from qanneal_opt.curvature.layer import layer_moments
-from qanneal_opt.terminal import progress
 
 
 def quantize(
@@ -152,7 +147,7 @@ def quantize(
     feed = Feed(model, data, mask)
     spent = {"statistics": 0.0, "rounding": 0.0}
     with Undo() as undo:
-        way = round_in_sequence if options.sequential else _round_at_once
+        way = round_in_sequence if options.sequential else round_at_once
         found = way(feed, layers, options, undo, spent)
         uncalled = [layer for layer in layers if layer.name not in found]
         used = used_uncalled(feed, uncalled)
@@ -173,31 +168,6 @@ def quantize(
         )
     _warn(report)
     return report
-
-
-def _round_at_once(
-    feed: Feed, layers: Sequence[Layer], options: Options, undo: Undo, spent: dict[str, float]
-) -> dict[str, Result]:
-    """Round and write every layer for the inputs that it has in the model as it is; results by name."""
-    numbers = {layer.name: k for k, layer in enumerate(layers)}
-    results: list[Result] = []
-    threads = torch.get_num_threads() if options.threads is None else options.threads
-    for portion in portions(layers, options.memory):
-        start = time.perf_counter()
-        moments = layer_moments(
-            feed, portion, projections=options.projections, coherence=options.coherence, seed=options.seed
-        )
-        spent["statistics"] += time.perf_counter() - start
-        start = time.perf_counter()
-        called = [layer for layer in portion if layer.name in moments]
-        workers = min(threads, max(1, len(called)))
-        own = replace(options, threads=threads // workers)
-        jobs = [partial(round_layer, layer, moments[layer.name], own, numbers[layer.name]) for layer in called]
-        results += progress(side_by_side(jobs, workers), "rounding", total=len(jobs))
-        spent["rounding"] += time.perf_counter() - start
-    for result in results:
-        result.write(undo)
-    return {result.layer.name: result for result in results}
 
 
 def _warn(report: QuantizationReport) -> None:
