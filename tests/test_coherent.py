@@ -38,21 +38,10 @@ def test_samples_are_the_squares_of_their_sums(places):
     generator = torch.Generator().manual_seed(0)
     x, g = torch.randn(2, 5, places, 3, generator=generator), torch.randn(2, 5, places, 4, generator=generator)
     gram = Gram()
-    add_samples(gram, x, g, generator)
+    add_samples(gram, x, g)
     sums = g.mT @ torch.cat([x, torch.ones(2, 5, places, 1)], -1)  # M, (2, 5, 4, 4)
     expected = (sums.mT @ sums).sum(1)
     torch.testing.assert_close(gram.moment().float() * g.square().sum((1, 2, 3))[:, None, None], expected)
-
-
-def test_random_sums_of_many_places_are_right_on_average():
-    generator = torch.Generator().manual_seed(0)
-    x, g = torch.randn(1, 1, 20, 3, generator=generator), torch.randn(1, 1, 20, 30, generator=generator)
-    M = g[0, 0].mT @ torch.cat([x[0, 0], torch.ones(20, 1)], -1)
-    gram = Gram()
-    for _ in range(4000):
-        add_samples(gram, x, g, generator)
-    found, expected = gram.moment()[0].float() * g.square().sum(), M.mT @ M
-    torch.testing.assert_close(found, expected, rtol=0.0, atol=0.03 * float(expected.diagonal().max()))
 
 
 @pytest.mark.parametrize("out_features", [2, 12])

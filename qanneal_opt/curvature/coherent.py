@@ -10,7 +10,7 @@ architectures", 2023, on when the one and when the other holds.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from qanneal_opt.curvature.moments import Gram
 from qanneal_opt.curvature.rows import Rows
 
 _CHUNK = 2**24  # entries of inputs as rows at a time: 64 MB
-_SUMS = 8  # random sums of a sample's gradients, at most
 
 
 def samples(
@@ -48,38 +47,27 @@ def _joined(chunks: Iterable[Tensor]) -> Tensor:
     return torch.cat([first, *others], 1) if others else first
 
 
-def add_samples(gram: Gram, x: Tensor, g: Tensor, generator: torch.Generator) -> None:
+def add_samples(gram: Gram, x: Tensor, g: Tensor) -> None:
     r"""Add :math:`\sum M^\top M` of samples, each x with a constant 1 behind it, in units of :math:`\sum |g_t|^2`.
-
-    Where M and x have more rows than that, 8 sums of M's rows with random signs stand for them: S with
-    :math:`\mathrm{E}\, S^\top S = 1`, so that M'S'SM is M'M on average.
 
     Args:
         gram: of C + 1 columns.
         x: ``(G, B, T, C)``: inputs of B samples, for G groups of columns.
         g: ``(G, B, T, R)``: gradients, zero at places that do not count.
-        generator: of the signs, on the CPU.
 
     >>> gram = Gram()
     >>> x, g = torch.tensor([[[[2.0], [1.0]]]]), torch.tensor([[[[1.0], [1.0]]]])
-    >>> add_samples(gram, x, g, torch.Generator())
+    >>> add_samples(gram, x, g)
     >>> gram.moment().round(decimals=3).tolist()  # M = (3, 2), and 2 = 1 + 1
     [[[4.5, 3.0], [3.0, 2.0]]]
     """
     unit = torch.linalg.vector_norm(g, dim=(2, 3)).double().square().sum(1)
-    if min(x.shape[2], g.shape[3]) > _SUMS:
-        g = g @ (random_signs((g.shape[3], _SUMS), generator).to(g) / _SUMS**0.5)
     if x.shape[2] < g.shape[3]:  # K is small
         left = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)
         right = (g @ g.mT) @ left
     else:
         left = right = torch.cat([g.mT @ x, g.sum(2)[..., None]], -1)
     gram.add(left.flatten(1, 2), right.flatten(1, 2), unit)
-
-
-def random_signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Independent -1 and 1, int8 on the CPU."""
-    return 2 * torch.randint(0, 2, tuple(shape), generator=generator, dtype=torch.int8) - 1
 
 
 def mixed(moment: Tensor, mean: Tensor, coherent: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qanneal_opt.curvature.coherent import add_samples, random_signs, samples
+from qanneal_opt.curvature.coherent import add_samples, samples
 from qanneal_opt.curvature.moments import Gram
 from qanneal_opt.curvature.rows import Rows, first_argument
 
@@ -76,7 +76,7 @@ class OutputMoments:
                 self.sums[layer.name].add(rows)
             if x is not None:
                 for inputs, gradients in samples(layer, module, x, dy, self._mask):
-                    add_samples(self.samples[layer.name], inputs, gradients, self._generator)
+                    add_samples(self.samples[layer.name], inputs, gradients)
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
             if not output.requires_grad:
@@ -90,7 +90,8 @@ class OutputMoments:
         return hook
 
     def _signs(self, output: Tensor) -> Tensor:
-        signs = random_signs(output.shape, self._generator).to(output)
+        bits = torch.randint(0, 2, output.shape, generator=self._generator, dtype=torch.int8)
+        signs = (2 * bits - 1).to(output)
         mask = self._mask
         if mask is not None and output.shape[: mask.ndim] == mask.shape:
             signs *= mask.view(*mask.shape, *[1] * (output.ndim - mask.ndim))
