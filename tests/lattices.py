@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from qanneal_opt.compress.rounding import Problem
+from qanneal_opt.compress.problem import Problem
 
 
 def layer(rows, columns, seed, *, samples=None, mean=False, output=False):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qanneal_opt.compress.factor import Factor
-from qanneal_opt.compress.gptq import gptq
+from qanneal_opt.compress.gptq import gptq, gptq_on_best
 from qanneal_opt.compress.grid import fit_grid
 from tests.lattices import layer, loop_gptq
 
@@ -44,3 +44,20 @@ def test_fewer_samples_than_inputs_and_dead_inputs_have_a_factor(damping):
     grid = fit_grid(problem.weight, H, 4)
     codes = gptq(problem.weight, grid, factor)
     assert torch.equal(codes[:, 3], grid.nearest(problem.weight)[:, 3])  # no input reaches it
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_each_row_gets_the_range_that_serves_it_best(size):
+    problem = layer(40, 48, 0)
+    factor = Factor.of(problem.moment)
+    grids = [fit_grid(problem.weight, problem.moment, 2, group_size=size, weighted=w) for w in (True, False)]
+
+    def errors(grid, codes):
+        e = grid.decode(codes).double() - problem.weight
+        return torch.stack([row @ problem.moment @ row for row in e])
+
+    each = torch.stack([errors(grid, gptq(problem.weight, grid, factor)) for grid in grids])
+    grid, codes = gptq_on_best(problem.weight, grids, factor, problem.moment)
+    assert torch.allclose(errors(grid, codes), each.amin(0))
+    assert 0 < int(each.argmin(0).sum()) < 40  # neither serves all
+    assert torch.equal(codes, gptq(problem.weight, grid, factor))

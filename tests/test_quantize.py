@@ -514,14 +514,26 @@ def test_attention_masks_and_masks_of_ones_own():
     assert all(torch.equal(codes, results[0][1]) for _, codes in results)
 
 
-def test_code_of_functional_layers_is_not_reached():
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_layer_that_is_used_without_being_called_is_left_alone(sequential):
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.inner = nn.Linear(6, 3)
+            self.called, self.read, self.unused = nn.Linear(6, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+            self.read.weight.requires_grad_(False)
 
         def forward(self, x):
-            return functional.linear(x, self.inner.weight, self.inner.bias)
+            x = functional.linear(self.called(x), self.read.weight, self.read.bias)
+            return self.attention(x, x, x)[0]
 
-    with pytest.warns(UserWarning, match="never reached"):
-        qa.quantize(Model(), [rows()], objective="input")
+    model = Model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.warns(UserWarning, match="never reached by the data, rounded to nearest: unused"):
+        report = qa.quantize(model, [rows().view(-1, 5, 6)], bits=3, sequential=sequential, **QUICK)
+    assert [row.name for row in report.rows] == ["called", "unused"] and on_grid(report, model)
+    assert all("used without being called" in report.alone[name] for name in ("read", "attention.out_proj"))
+    assert "attention" in report.alone  # whose other projections are parameters of its own
+    for name in ("read.weight", "attention.out_proj.weight", "attention.in_proj_weight"):
+        assert torch.equal(model.state_dict()[name], before[name])
+    assert not model.read.weight.requires_grad and model.attention.out_proj.weight.grad is None

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.harness import BadInput
-from benchmarks.quantize import contenders, packages, run, table, text
+from benchmarks.quantize import beam, contenders, packages, reference, run, table, text
 from benchmarks.quantize.measures import Distance, ratio
 from benchmarks.quantize.reference import gptq
 from qanneal_opt.compress.grid import Grid
@@ -80,6 +80,18 @@ def test_the_reference_rounds_to_nearest_without_correlations():
     assert torch.equal(gptq(weight, torch.diag(torch.tensor([1.0, 4.0, 2.0, 3.0])), grid), grid.nearest(weight))
 
 
+def test_equal_integers_are_summed_over_layers():
+    rows = [{"width": w, "integers": 1000, "equal": e} for w, e in (("3 bits", 1000), ("3 bits", 999), ("4 bits", 5))]
+    shown = reference.table(rows)
+    assert "| 3 bits | 2 | 2,000 | 1,999 |" in shown and "| 4 bits | 1 | 1,000 | 5 |" in shown
+
+
+def test_a_wider_beam_is_shown_in_units_of_gptq():
+    shown = beam.table([record for seed in (1000, 1001) for record in beam.measure(64, seed)]).splitlines()
+    assert len(shown) == 2 + len(beam.WIDTHS) and shown[2].startswith("| 64 | 1 | 1.000 ± 0.000 | ")
+    assert all(float(line.split("|")[3].split()[0]) < 0.95 for line in shown[4:])
+
+
 def test_gptq_stands_with_the_calibration_that_serves_it_best():
     def record(calibration, contender, draw, errors):
         head = {"subject": "net", "width": "3 bits", "calibration": calibration, "contender": contender, "draw": draw}
@@ -119,6 +131,9 @@ def test_a_small_network_goes_through_all_of_it(tmp_path, monkeypatch):
     shown = table.tables(records)
     assert "**tiny, 3 bits, calibrated on points**, mean of 2 draws" in shown and "| ours without annealing |" in shown
     assert "| gptq | 0." in shown and " 1.000 (1.000 to 1.000) |" in shown  # GPTQ in its own units
+    assert " alone, " not in shown
+    quiet = {**by_name["gptq"][0], "alone": True, "wall_s": 1234.5, "threads": 2}
+    assert "| 1234.5 alone, 2 threads |" in table.tables([*records, quiet])
     fewer = table.tables([record for record in records if record["contender"] != "rtn" or record["draw"]])
     assert "mean of 2 draws; rtn of 1" in fewer
     table.plot(records, tmp_path / "picture.png")

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qanneal_opt.compress.rounding import METHODS, Problem, round_matrix
+from qanneal_opt.compress.problem import Problem
+from qanneal_opt.compress.rounding import METHODS, round_matrix
 from tests.lattices import layer
 
 
@@ -35,7 +36,8 @@ def test_methods_stand_in_their_order(output):
     problem = layer(48, 64, 2, output=output)
     ends = {m: round_matrix(problem, bits=3, method=m, refit=False, output_damping=0.0).objective for m in METHODS}
     final = {method: end["final"] for method, end in ends.items()}
-    assert final["rtn"] == ends["cd"]["rtn"] and final["gptq"] == ends["cd"]["gptq"]
+    assert final["gptq"] == ends["cd"]["gptq"]
+    assert final["rtn"] < ends["cd"]["rtn"]  # which is on the range that suits GPTQ
     assert final["anneal"] < final["cd"] < final["gptq"] < final["rtn"]
     if not output:
         assert final["beam"] < final["gptq"]

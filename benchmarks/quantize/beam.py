@@ -1,18 +1,22 @@
 """The beam against GPTQ in the same order: layers that see digits, 4 bits, `python -m benchmarks.quantize.beam`.
 
 The layer of n = 64 inputs sees the pixels, those of 256 and 512 the units of a random ReLU layer upon them. Weights are
-random, 64 rows; GPTQ is the beam of width 1. What is shown is the layer objective on GPTQ's, its mean over seeds and
-their standard deviation, before and after a coordinate descent.
+random, 64 rows; GPTQ is the beam of width K = 1. What is shown is the layer objective on GPTQ's, its mean over seeds
+and their standard deviation, before and after a coordinate descent.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
 
 import torch
 from torch import Tensor
 
 from benchmarks import harness
+from benchmarks.rows import Row, markdown, write
 from qanneal_opt.compress.beam import beam
 from qanneal_opt.compress.factor import Factor
 from qanneal_opt.compress.grid import fit_grid
@@ -20,6 +24,7 @@ from qanneal_opt.compress.lattice import Lattice
 
 INPUTS, ROWS, BITS = (64, 256, 512), 64, 4
 WIDTHS = (1, 4, 16, 64)
+OUTPUT = harness.RESULTS / "quantize_beam.jsonl"
 
 
 def layer(inputs: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -35,18 +40,32 @@ def layer(inputs: int, seed: int) -> tuple[Tensor, Tensor]:
     return weight, x.T @ x / len(x)
 
 
-def measure(inputs: int, seed: int) -> dict[int, tuple[float, float, float]]:
+def measure(inputs: int, seed: int) -> list[Row]:
     """For each width the objective, the same after a descent, and the beam's seconds."""
     weight, moment = layer(inputs, seed)
     grid, factor = fit_grid(weight, moment, BITS), Factor.of(moment)
-    lattice, found = Lattice(weight, moment), {}
+    lattice, found = Lattice(weight, moment), []
     for width in WIDTHS:
         begun = time.process_time()
         codes = beam(weight, grid, factor, width=width)
         seconds = time.process_time() - begun
-        down = lattice.search(codes, grid, sweeps=0)
-        found[width] = (float(lattice.errors(codes, grid).sum()), float(lattice.errors(down, grid).sum()), seconds)
+        ends = {"beam": codes, "descended": lattice.search(codes, grid, sweeps=0)}
+        errors = {kind: float(lattice.errors(end, grid).sum()) for kind, end in ends.items()}
+        place = {"inputs": inputs, "seed": seed, "width": width}
+        found.append({**place, **errors, "cpu_s": seconds, "commit": harness.commit()})
     return found
+
+
+def table(records: Sequence[Row]) -> str:
+    """For each number of inputs and each width the ratios, means and standard deviations over seeds."""
+    base = {(r["inputs"], r["seed"]): r["beam"] for r in records if r["width"] == 1}
+    lines = []
+    for inputs, width in dict.fromkeys((record["inputs"], record["width"]) for record in records):
+        mine = [record for record in records if (record["inputs"], record["width"]) == (inputs, width)]
+        ratios = [[record[kind] / base[inputs, record["seed"]] for record in mine] for kind in ("beam", "descended")]
+        shown = [f"{mean(values):.3f} ± {stdev(values) if len(values) > 1 else 0.0:.3f}" for values in ratios]
+        lines.append([str(inputs), str(width), *shown, f"{mean(record['cpu_s'] for record in mine):.2f}"])
+    return markdown(["n", "K", "objective on GPTQ's", "with a descent", "CPU seconds"], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,18 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seeds", default="0:10", help="seeds of weights and of the ReLU layer; from 1000 on for tuning"
     )
-    seeds = harness.parse_seeds(parser.parse_args(arguments).seeds)
-    print("| n | K | objective on GPTQ's | with a descent | CPU seconds |\n|---|---|---|---|---|")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write JSON lines")
+    options = parser.parse_args(arguments)
+    seeds = harness.parse_seeds(options.seeds)
     with harness.single_thread():
         measure(INPUTS[0], seeds[0])  # compiles
-        for inputs in INPUTS:
-            runs = [measure(inputs, seed) for seed in seeds]
-            for width in WIDTHS:
-                ratios = torch.tensor([[run[width][k] / run[1][0] for k in (0, 1)] for run in runs])
-                spread = ratios.std(0) if len(runs) > 1 else torch.zeros(2)
-                shown = " | ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(ratios.mean(0), spread))
-                seconds = sum(run[width][2] for run in runs) / len(runs)
-                print(f"| {inputs} | {width} | {shown} | {seconds:.2f} |", flush=True)
+        records = [record for inputs, seed in product(INPUTS, seeds) for record in measure(inputs, seed)]
+    if options.output:
+        write(options.output, records)
+    print(table(records))
     return 0
 
 

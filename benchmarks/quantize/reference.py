@@ -1,9 +1,27 @@
-"""GPTQ as its paper writes it, column after column and slowly: what the fast one has to agree with."""
+"""GPTQ as its paper writes it, column after column and slowly: what the fast one has to agree with.
+
+`python -m benchmarks.quantize.reference` rounds all layers of the transformer's encoder by both, for the sentences of
+one draw and on the same grids, and counts the integers that are equal.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+import qanneal_opt as qa
+from benchmarks import harness
+from benchmarks.quantize import minilm, text
+from benchmarks.quantize.run import WIDTHS
+from benchmarks.rows import Row, markdown, write
 from qanneal_opt.compress.grid import Grid
+from qanneal_opt.compress.layers import find_layers
+from qanneal_opt.curvature.feed import Feed
+from qanneal_opt.curvature.layer import layer_moments
+
+OUTPUT = harness.RESULTS / "quantize_reference.jsonl"
 
 
 def gptq(weight: Tensor, moment: Tensor, grid: Grid, damping: float = 0.01) -> Tensor:
@@ -28,3 +46,45 @@ def gptq(weight: Tensor, moment: Tensor, grid: Grid, damping: float = 0.01) -> T
     result = torch.empty_like(codes)
     result[:, order] = codes
     return result.to(torch.uint8)
+
+
+def compare(widths: Sequence[str], draw: int) -> Iterator[Row]:
+    """For each width and layer, how many integers there are and how many are equal."""
+    batches = minilm.batches(text.corpus().calibration(draw))
+    original = minilm.SentenceEncoder()
+    layers, _ = find_layers(original)
+    seen = layer_moments(Feed(original, batches), layers)
+    for width in widths:
+        rounded = qa.quantize(minilm.SentenceEncoder(), batches, **WIDTHS[width], method="gptq").rounded
+        for layer in layers:
+            mine = rounded[layer.name]
+            equal = mine.codes == gptq(layer.matrix(), seen[layer.name].inputs[0], mine.grid)
+            place = {"width": width, "draw": draw, "layer": layer.name, "shape": list(equal.shape)}
+            yield {**place, "integers": equal.numel(), "equal": int(equal.sum()), "commit": harness.commit()}
+
+
+def table(records: Sequence[Row]) -> str:
+    """Sums over layers, for each width."""
+    lines = []
+    for width in dict.fromkeys(record["width"] for record in records):
+        mine = [record for record in records if record["width"] == width]
+        total, equal = (sum(record[kind] for record in mine) for kind in ("integers", "equal"))
+        lines.append([width, str(len(mine)), f"{total:,}", f"{equal:,}"])
+    return markdown(["width", "layers", "integers", "equal to the literal GPTQ's"], lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantize.reference", description=__doc__)
+    parser.add_argument("--widths", nargs="+", choices=WIDTHS, default=["3 bits"], metavar="WIDTH")
+    parser.add_argument("--draw", type=int, default=0, help="of the calibration sentences")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write JSON lines")
+    options = parser.parse_args(arguments)
+    records = list(compare(options.widths, options.draw))
+    if options.output:
+        write(options.output, records)
+    print(table(records))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,9 +16,10 @@ from benchmarks import harness
 from benchmarks.quantize.clock import clocked
 from benchmarks.quantize.contenders import CONTENDERS
 from benchmarks.quantize.subjects import SUBJECTS, Subject
+from qanneal_opt.compress import at_once
 from qanneal_opt.compress.layers import Layer, find_layers
 from qanneal_opt.curvature.feed import Feed
-from qanneal_opt.curvature.layer import Moments, layer_moments
+from qanneal_opt.curvature.layer import Moments
 
 Record = dict[str, Any]
 WIDTHS: dict[str, dict[str, Any]] = {
@@ -35,8 +35,7 @@ def shared_statistics() -> Iterator[Callable[[], float]]:
 
     Yields what tells the seconds that were spared since it was last asked: they belong to a call's cost.
     """
-    module = sys.modules[qa.quantize.__module__]
-    collect = module.layer_moments
+    collect = at_once.layer_moments
     known: dict[tuple[Any, ...], tuple[dict[str, Moments], float]] = {}
     seconds = 0.0
 
@@ -57,17 +56,21 @@ def shared_statistics() -> Iterator[Callable[[], float]]:
         told, seconds = seconds, 0.0
         return told
 
-    module.layer_moments = remembered  # type: ignore[attr-defined]
+    at_once.layer_moments = remembered  # type: ignore[assignment]
     try:
         yield spared
     finally:
-        module.layer_moments = collect  # type: ignore[attr-defined]
+        at_once.layer_moments = collect
 
 
-def moments(subject: Subject, batches: Sequence[Any]) -> dict[str, Moments]:
-    """Second moments of what the layers of the original get from some batches."""
+def moments(subject: Subject, batches: Sequence[Any], draw: int) -> dict[str, Moments]:
+    """Second moments of what the layers of the original get from some batches, as `quantize` asks for those without G.
+
+    It finds them where it would look for them, so that statistics that are shared are found here too.
+    """
     model = subject.make()
-    return layer_moments(Feed(model, batches), find_layers(model)[0])
+    feed, layers = Feed(model, batches), find_layers(model)[0]
+    return at_once.layer_moments(feed, layers, projections=0, coherence=0.0, seed=draw)
 
 
 def layer_errors(rounded: nn.Module, original: nn.Module, seen: dict[str, Moments]) -> list[float]:
@@ -114,8 +117,9 @@ def run(
         for calibration, (data, unseen) in subject.calibrations.items():
             if calibrations is not None and calibration not in calibrations:
                 continue
-            seen = {"calibration": moments(subject, data), "unseen": moments(subject, unseen)}
+            seen = {"unseen": moments(subject, unseen, draw)}
             with nullcontext(lambda: 0.0) if alone else shared_statistics() as spared:
+                seen["calibration"] = moments(subject, data, draw)
                 for width, contender in product(widths, names):
                     model = subject.make()
                     with clocked() as cost:

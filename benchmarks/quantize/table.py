@@ -17,7 +17,8 @@ BASELINE, FAIR = "gptq", "gptq + refit + bias"
 LEGEND = """Ratios are of mean errors, with 95% bootstrap intervals over texts; a text's error is the mean over draws.
 Where there are several calibrations, GPTQ and its variants stand with the one that serves them best on that data.
 Layers: the mean over layers of the output's squared error in units of GPTQ's, on calibration and on unseen data; gain
-kept: of what it is below 1. Seconds and MB are of a run that shared the machine unless a table says otherwise."""
+kept: of what it is below 1. Seconds and MB: where nothing else is said, of runs that shared the machine and, their
+seconds counted with each, statistics."""
 
 
 def runs(records: Iterable[Record], *head: str) -> dict[str, list[Record]]:
@@ -88,9 +89,16 @@ def _rows(records: Sequence[Record], head: Panel) -> Iterable[list[str]]:
         layers = [_mean(layer_ratio(*pair, part) for pair in pairs) for part in PARTS] if pairs else []
         row += [f"{value:.3f}" for value in layers] or ["", ""]
         row.append(f"{(1 - layers[1]) / (1 - layers[0]):.3f}" if layers and layers[0] < 1 else "")
-        memory = [record["added_mb"] for record in mine if record["added_mb"] is not None]
-        row.append(f"{_mean(record['wall_s'] for record in mine):.1f}")
-        yield [*row, f"{max(memory):.0f}" if memory else ""]
+        yield [*row, *_cost(mine)]
+
+
+def _cost(mine: Sequence[Record]) -> tuple[str, str]:
+    """Seconds and MB: of the runs that had the machine for themselves, if there are any."""
+    alone = [record for record in mine if record["alone"]]
+    memory = [record["added_mb"] for record in alone or mine if record["added_mb"] is not None]
+    seconds = f"{_mean(record['wall_s'] for record in alone or mine):.1f}"
+    note = f" alone, {alone[0]['threads']} threads" if alone else ""
+    return seconds + note, f"{max(memory):.0f}" if memory else ""
 
 
 def _header(record: Record) -> list[str]:

@@ -17,6 +17,7 @@ from sphinx.util import logging
 
 from benchmarks import harness, overlap, report, share, wrong_temperature
 from benchmarks.prune import table as pruning
+from benchmarks.quantize import beam, reference
 from benchmarks.quantize import table as quantize
 from benchmarks.rows import markdown, read
 from benchmarks.solvers import table as solvers
@@ -28,6 +29,8 @@ MEASUREMENTS: dict[str, tuple[Callable[..., str], Path]] = {
     "overlap": (overlap.table, overlap.OUTPUT),
     "prune": (pruning.tables, harness.RESULTS / "prune.jsonl"),
     "quantize": (quantize.tables, harness.RESULTS / "quantize.jsonl"),
+    "quantize_beam": (beam.table, beam.OUTPUT),
+    "quantize_reference": (reference.table, reference.OUTPUT),
     "share": (share.table, share.OUTPUT),
     "solvers": (solvers.tables, harness.RESULTS / "solvers.jsonl"),
     "throughput": (throughput.table, throughput.OUTPUT),

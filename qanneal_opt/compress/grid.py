@@ -58,6 +58,11 @@ class Grid:
         scale, zero = self.spread(weight.shape[1])
         return (weight.double() / scale + zero).round().clamp(0, self.top).to(torch.uint8)
 
+    def patched(self, other: Grid, rows: Tensor) -> Grid:
+        """The same with the scales and zero points of ``other`` in ``rows``, ``(R,)`` bool."""
+        scale, zero = (torch.where(rows[:, None], getattr(other, n), getattr(self, n)) for n in ("scale", "zero"))
+        return Grid(self.bits, scale, zero, self.group_size)
+
     def rows(self, part: slice) -> Grid:
         """The grid of some rows."""
         return Grid(self.bits, self.scale[part], self.zero[part], self.group_size)

@@ -12,8 +12,9 @@ from qanneal_opt.compress.grid import Grid
 from qanneal_opt.compress.kinds import Layer
 from qanneal_opt.compress.options import Options
 from qanneal_opt.compress.packed import RoundedLayer
+from qanneal_opt.compress.problem import Problem
 from qanneal_opt.compress.report import LayerRow
-from qanneal_opt.compress.rounding import Problem, round_matrix
+from qanneal_opt.compress.rounding import round_matrix
 from qanneal_opt.compress.undo import Undo
 from qanneal_opt.curvature.layer import Moments
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import nn
 
-from qanneal_opt.compress.kinds import Layer
-from qanneal_opt.compress.layers import find_layers, portions
-from qanneal_opt.compress.layerwise import Result, round_layer
+from qanneal_opt.compress.at_once import round_at_once
+from qanneal_opt.compress.layers import find_layers
+from qanneal_opt.compress.layerwise import round_layer
 from qanneal_opt.compress.options import Options
 from qanneal_opt.compress.report import QuantizationReport
 from qanneal_opt.compress.sequential import round_in_sequence
-from qanneal_opt.compress.threads import side_by_side
+from qanneal_opt.compress.uncalled import UNSEEN, used_uncalled
 from qanneal_opt.compress.undo import Undo
 from qanneal_opt.curvature.feed import Feed, Mask
-from qanneal_opt.curvature.layer import layer_moments
-from qanneal_opt.terminal import progress
 
 
 def quantize(
@@ -73,7 +69,8 @@ def quantize(
         group_size: columns that share a scale; None: one scale a row.
         symmetric: the grid is as wide below 0 as above.
         zero: zero points are ``"integer"``, so that 0 is on the grid, or ``"real"``.
-        weighted: choose each range by its error on the data; else from the least to the greatest weight.
+        weighted: for each row, of the range from the least to the greatest weight and the one that is best on the data
+            for nearest codes, that on which GPTQ errs less; else the former.
         method: ``"rtn"`` (to nearest), ``"gptq"``, ``"cd"`` (coordinate descent from there), ``"beam"`` (the best
             ``beam_width`` of partial roundings, in GPTQ's order) or ``"anneal"`` (from there by annealing, then
             descent).
@@ -90,7 +87,7 @@ def quantize(
         output_damping: added to G, in units of its mean diagonal.
         sweeps: of annealing, over all weights.
         beam_width: partial roundings kept.
-        kronecker_passes: passes over the rows of a layer, which G couples.
+        kronecker_passes: annealings (or descents) of a layer in turn, each followed by a refit.
         projections: random projections of the model's outputs a batch, whose gradients make G.
         coherence: share of H that adds up errors over all places of a sample (tokens, pixels) before it squares them,
             from 0 to less than 1 (:func:`qanneal_opt.curvature.layer_moments`); not with G = 1 or in sequence.
@@ -150,12 +147,16 @@ def quantize(
     feed = Feed(model, data, mask)
     spent = {"statistics": 0.0, "rounding": 0.0}
     with Undo() as undo:
-        if options.sequential:
-            results = round_in_sequence(feed, layers, options, undo, spent)
-        else:
-            results = _round_at_once(feed, layers, options, spent)
-            for result in results:
-                result.write(undo)
+        way = round_in_sequence if options.sequential else round_at_once
+        found = way(feed, layers, options, undo, spent)
+        uncalled = [layer for layer in layers if layer.name not in found]
+        used = used_uncalled(feed, uncalled)
+        alone |= dict.fromkeys(sorted(used), UNSEEN)
+        for layer in uncalled:
+            if layer.name not in used:
+                found[layer.name] = round_layer(layer, None, options, 0)
+                found[layer.name].write(undo)
+        results = [found[layer.name] for layer in layers if layer.name in found]
         spent["total"] = time.perf_counter() - begun
         report = QuantizationReport(
             rows=[result.row for result in results],
@@ -167,28 +168,6 @@ def quantize(
         )
     _warn(report)
     return report
-
-
-def _round_at_once(feed: Feed, layers: Sequence[Layer], options: Options, spent: dict[str, float]) -> list[Result]:
-    """Round every layer for the inputs that it has in the model as it is."""
-    results: list[Result] = []
-    threads = torch.get_num_threads() if options.threads is None else options.threads
-    for portion in portions(layers, options.memory):
-        start = time.perf_counter()
-        moments = layer_moments(
-            feed, portion, projections=options.projections, coherence=options.coherence, seed=options.seed
-        )
-        spent["statistics"] += time.perf_counter() - start
-        start = time.perf_counter()
-        workers = min(threads, len(portion))
-        own = replace(options, threads=threads // workers)
-        jobs = [
-            partial(round_layer, layer, moments.get(layer.name), own, k)
-            for k, layer in enumerate(portion, len(results))
-        ]
-        results += progress(side_by_side(jobs, workers), "rounding", total=len(jobs))
-        spent["rounding"] += time.perf_counter() - start
-    return results
 
 
 def _warn(report: QuantizationReport) -> None:

@@ -4,87 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qanneal_opt.compress.beam import beam
 from qanneal_opt.compress.factor import Factor
-from qanneal_opt.compress.gptq import gptq
-from qanneal_opt.compress.grid import ZEROS, Grid, fit_grid
+from qanneal_opt.compress.gptq import gptq_on_best
+from qanneal_opt.compress.grid import ZEROS, fit_grid
 from qanneal_opt.compress.lattice import Lattice
+from qanneal_opt.compress.problem import Problem, Rounded
 from qanneal_opt.compress.refit import refit_grid
-from qanneal_opt.floats import shape_of
 
-__all__ = ["METHODS", "Problem", "Rounded", "round_matrix"]
+__all__ = ["METHODS", "round_matrix"]
 
 METHODS = ("rtn", "gptq", "cd", "beam", "anneal")
 
 _LEAST = 1e-6  # damping of G: rows without any gradient keep a place on its diagonal
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    r"""The layer's error :math:`f(V) = \mathrm{tr}(G (V - W) H (V - W)^\top)`.
-
-    Args:
-        weight: ``(R, C)``: the target W.
-        moment: ``(C, C)``: H, the mean of x x' over the inputs x, not centred.
-        mean: ``(C,)``: the mean of x, where the bias may absorb the mean error; H is centred then.
-        output: ``(R, R)``: G, the second moment of the gradients of the outputs; ``None`` for the identity.
-    """
-
-    weight: Tensor
-    moment: Tensor
-    mean: Tensor | None = None
-    output: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.weight.ndim != 2 or not self.weight.numel():
-            raise ValueError(f"Invalid weight: shape {shape_of(self.weight)}; must be a matrix with entries")
-        rows, columns = self.weight.shape
-        shapes = {"moment": (columns, columns), "mean": (columns,), "output": (rows, rows), "weight": (rows, columns)}
-        for name, shape in shapes.items():
-            value = getattr(self, name)
-            if value is not None and value.shape != shape:
-                raise ValueError(f"Invalid {name}: shape {shape_of(value)}; must be {shape}")
-            if value is not None and not bool(value.isfinite().all()):
-                raise ValueError(f"Invalid {name}: NaN or infinity among its entries; must be finite")
-
-    def centred(self) -> Tensor:
-        """H of the objective, float64: centred if there is a mean."""
-        H = self.moment.double()
-        return H if self.mean is None else H - torch.outer(self.mean.double(), self.mean.double())
-
-    def objective(self, value: Tensor) -> float:
-        """The value of f at weights ``(R, C)``."""
-        difference = value.double() - self.weight.double()
-        pull = difference @ self.centred()
-        if self.output is not None:
-            pull = self.output.double() @ pull
-        return float((pull * difference).sum())
-
-
-@dataclass(frozen=True, eq=False)
-class Rounded:
-    """A rounded matrix.
-
-    Args:
-        codes: ``(R, C)`` uint8.
-        grid: of the codes.
-        bias_shift: ``(R,)`` float32, to be added to the bias; ``None`` without a mean.
-        objective: f of nearest rounding, of GPTQ, and of what is returned, ``rtn``, ``gptq``, ``final``.
-        seconds: all it took.
-        note: what was out of the ordinary, or empty.
-    """
-
-    codes: Tensor
-    grid: Grid
-    bias_shift: Tensor | None
-    objective: dict[str, float]
-    seconds: float
-    note: str = ""
 
 
 def round_matrix(
@@ -117,7 +54,8 @@ def round_matrix(
         bits: 1 to 8.
         group_size: columns that share a scale; ``None``: whole rows.
         symmetric: zero points in the middle of the codes, which no refit moves.
-        weighted: choose ranges by weighted error rather than from least to greatest.
+        weighted: of the range from least to greatest weight, and the one of the least weighted error, each row gets
+            that on which GPTQ errs less, and for ``"rtn"`` the latter; otherwise the former.
         zero: ``"integer"``: zero points are whole numbers, so that 0 is a level; ``"real"``: the refit takes any, and
             symmetric levels lie around 0 without one there.
         method: one of ``METHODS``.
@@ -128,7 +66,8 @@ def round_matrix(
         output_damping: of the mean of G's diagonal, added to it: G comes from few samples.
         refit: fit the scales and zero points of each row to its codes (:func:`refit_grid`).
         beam_width: of the beam.
-        kronecker_passes: annealings (or descents) in turn, each followed by a refit.
+        kronecker_passes: annealings (or descents) in turn, each followed by a refit; after annealings and their refits
+            there is one more descent, and a refit.
 
     Returns:
         The codes and their grid, on the device of the weights. Compiled searches run on the CPU: what they need is
@@ -158,18 +97,24 @@ def round_matrix(
     G = None if problem.output is None else _damped(problem.output.double(), output_damping)
     # A level at 0 is worth more than a range that fits: inputs may be large where weights are next to nothing.
     begin = zero if symmetric else "integer"
-    grid = fit_grid(weight, H, bits, group_size=group_size, symmetric=symmetric, weighted=weighted, zero=begin)
+    kind: dict[str, Any] = {"group_size": group_size, "symmetric": symmetric, "zero": begin}
+    ranges = (True, False) if weighted and method != "rtn" else (weighted,)
+    grids = [fit_grid(weight, H, bits, weighted=by_error, **kind) for by_error in ranges]
     factor = Factor.of(H, damping=damping)
-    nearest, babai = grid.nearest(weight), gptq(weight, grid, factor, threads=workers)
-    objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
     # What is gained on eigenvalues that few data left small is not there on others: searched for are codes for more H.
     sought = H + damping * H.diagonal().mean() * torch.eye(len(H), dtype=H.dtype, device=H.device)
+    grid, babai = gptq_on_best(weight, grids, factor, sought, threads=workers)
+    nearest = grid.nearest(weight)
+    objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
     loose = "fixed" if symmetric else zero
     codes = nearest if method == "rtn" else babai
     if method in ("cd", "anneal"):
         lattice = Lattice(weight, sought, G, threads=workers)
-        for turn in range(kronecker_passes):
-            codes = lattice.search(codes, grid, sweeps=sweeps if method == "anneal" else 0, seed=seed + turn)
+        passes = [sweeps if method == "anneal" else 0] * kronecker_passes
+        if method == "anneal" and refit:
+            passes.append(0)  # levels that were moved under the codes leave some of these off their minimum
+        for turn, visits in enumerate(passes):
+            codes = lattice.search(codes, grid, sweeps=visits, seed=seed + turn)
             if refit:
                 grid = refit_grid(weight, codes, grid, sought, zero=loose)
     else:

@@ -23,8 +23,8 @@ _RIDGE = 0.01  # of the mean diagonal
 
 def round_in_sequence(
     feed: Feed, layers: Sequence[Layer], options: Options, undo: Undo, spent: dict[str, float]
-) -> list[Result]:
-    r"""Round and write the layers in the order of their calls; those with the same inputs at once.
+) -> dict[str, Result]:
+    r"""Round and write the layers in the order of their calls, those with the same inputs at once; results by name.
 
     A layer whose inputs were x and are x' now gets the target
 
@@ -55,24 +55,22 @@ def round_in_sequence(
             paired = paired_moments(feed, stage, before(), calls)
             spent["statistics"] += time.perf_counter() - start
             start = time.perf_counter()
-            for layer in stage:
-                results[layer.name] = _round(layer, paired.get(layer.name), slopes.get(layer.name), options, numbers)
-            for layer in stage:
-                results[layer.name].write(undo)
+            found = [
+                _round(layer, paired[layer.name], slopes.get(layer.name), options, numbers)
+                for layer in stage
+                if layer.name in paired
+            ]
+            for result in found:
+                result.write(undo)
+            results |= {result.layer.name: result for result in found}
             spent["rounding"] += time.perf_counter() - start
             start = time.perf_counter()
-    for layer in layers:
-        if layer.name not in results:
-            results[layer.name] = round_layer(layer, None, options, numbers[layer.name])
-            results[layer.name].write(undo)
-    return [results[layer.name] for layer in layers]
+    return results
 
 
 def _round(
-    layer: Layer, paired: PairedMoments | None, slopes: Tensor | None, options: Options, numbers: dict[str, int]
+    layer: Layer, paired: PairedMoments, slopes: Tensor | None, options: Options, numbers: dict[str, int]
 ) -> Result:
-    if paired is None:
-        return round_layer(layer, None, options, numbers[layer.name])
     absorbs = bool(options.bias) and layer.bias is not None
     weight = layer.matrix()
     target, more = torch.empty_like(weight, dtype=torch.float64), weight.new_zeros(len(weight), dtype=torch.float64)

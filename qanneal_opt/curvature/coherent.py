@@ -10,7 +10,7 @@ architectures", 2023, on when the one and when the other holds.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +35,16 @@ def samples(
         x, dy = x[None], dy[None]
     if mask is not None and dy.shape[:-1] == mask.shape:
         dy = dy * mask[..., None]
-    g = torch.cat(list(layer.output_rows(dy, None)), 1).unflatten(1, (len(x), -1))  # (G, B, T, R)
+    g = _joined(layer.output_rows(dy, None)).unflatten(1, (len(x), -1))  # (G, B, T, R)
     step = max(1, _CHUNK // max(1, g.shape[2] * next(layer.input_rows(x[:1], None)).shape[2]))
     for part, its in zip(x.split(step), g.split(step, 1)):
-        yield torch.cat(list(layer.input_rows(part, None)), 1).unflatten(1, (len(part), -1)), its
+        yield _joined(layer.input_rows(part, None)).unflatten(1, (len(part), -1)), its
+
+
+def _joined(chunks: Iterable[Tensor]) -> Tensor:
+    """Chunks of ``(G, N, C)`` as one, which is no copy where there is but one."""
+    first, *others = chunks
+    return torch.cat([first, *others], 1) if others else first
 
 
 def add_samples(gram: Gram, x: Tensor, g: Tensor) -> None:
@@ -50,16 +56,18 @@ def add_samples(gram: Gram, x: Tensor, g: Tensor) -> None:
         g: ``(G, B, T, R)``: gradients, zero at places that do not count.
 
     >>> gram = Gram()
-    >>> add_samples(gram, torch.tensor([[[[2.0], [1.0]]]]), torch.tensor([[[[1.0], [1.0]]]]))
-    >>> gram.moment().tolist()  # M = (3, 2), and 2 = 1 + 1
+    >>> x, g = torch.tensor([[[[2.0], [1.0]]]]), torch.tensor([[[[1.0], [1.0]]]])
+    >>> add_samples(gram, x, g)
+    >>> gram.moment().round(decimals=3).tolist()  # M = (3, 2), and 2 = 1 + 1
     [[[4.5, 3.0], [3.0, 2.0]]]
     """
-    x = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)
-    if x.shape[2] < g.shape[3]:
-        left, right = x, (g @ g.mT) @ x  # K is small
+    unit = torch.linalg.vector_norm(g, dim=(2, 3)).double().square().sum(1)
+    if x.shape[2] < g.shape[3]:  # K is small
+        left = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)
+        right = (g @ g.mT) @ left
     else:
-        left = right = g.mT @ x
-    gram.add(left.flatten(1, 2), right.flatten(1, 2), g.double().square().sum((1, 2, 3)))
+        left = right = torch.cat([g.mT @ x, g.sum(2)[..., None]], -1)
+    gram.add(left.flatten(1, 2), right.flatten(1, 2), unit)
 
 
 def mixed(moment: Tensor, mean: Tensor, coherent: Tensor, share: float) -> tuple[Tensor, Tensor]:

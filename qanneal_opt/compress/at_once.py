@@ -1,0 +1,45 @@
+"""Layers rounded independently of each other, each for the inputs that it has in the model as it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from qanneal_opt.compress.kinds import Layer
+from qanneal_opt.compress.layers import portions
+from qanneal_opt.compress.layerwise import Result, round_layer
+from qanneal_opt.compress.options import Options
+from qanneal_opt.compress.threads import side_by_side
+from qanneal_opt.compress.undo import Undo
+from qanneal_opt.curvature.feed import Feed
+from qanneal_opt.curvature.layer import layer_moments
+from qanneal_opt.terminal import progress
+
+
+def round_at_once(
+    feed: Feed, layers: Sequence[Layer], options: Options, undo: Undo, spent: dict[str, float]
+) -> dict[str, Result]:
+    """Round and write all layers that the data reach; results by name."""
+    numbers = {layer.name: k for k, layer in enumerate(layers)}
+    results: list[Result] = []
+    threads = torch.get_num_threads() if options.threads is None else options.threads
+    for portion in portions(layers, options.memory):
+        start = time.perf_counter()
+        moments = layer_moments(
+            feed, portion, projections=options.projections, coherence=options.coherence, seed=options.seed
+        )
+        spent["statistics"] += time.perf_counter() - start
+        start = time.perf_counter()
+        called = [layer for layer in portion if layer.name in moments]
+        workers = min(threads, max(1, len(called)))
+        own = replace(options, threads=threads // workers)
+        jobs = [partial(round_layer, layer, moments[layer.name], own, numbers[layer.name]) for layer in called]
+        results += progress(side_by_side(jobs, workers), "rounding", total=len(jobs))
+        spent["rounding"] += time.perf_counter() - start
+    for result in results:
+        result.write(undo)
+    return {result.layer.name: result for result in results}
