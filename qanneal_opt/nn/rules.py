@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qanneal_opt.nn.flips import Flips
 
-WIDTH = 0.2  # of the smooth step around a threshold, in units of an input's spread
+WIDTH = 0.2  # of the smooth step that gives a threshold its gradient, in units of an input's spread
 QUARTILES = 1.349  # standard deviations of a normal distribution between its quartiles
 START = 0.5  # standard deviation of a linear readout's first coefficients
 
@@ -27,11 +27,12 @@ class RuleLayer(nn.Module):
     .. math:: 1 - \prod_k (1 - a_k) \quad (\text{"or"}) \qquad b_o + \sum_k c_{ok} a_k \quad (\text{"linear"})
 
     In eval mode inputs are Boolean, and the output of ``"or"`` is exactly 0.0 or 1.0. In train mode the products are
-    taken as they stand, of numbers between 0 and 1, so that gradients reach what lies below; with ``thresholds`` an
-    input is :math:`\sigma((u - \theta) / 0.2)` there, and :math:`u > \theta` in eval mode, with :math:`u = (x - m) / s`
-    for a centre m and a spread s that :meth:`place_thresholds` takes from samples (0 and 1 before). ``"or"`` gives a
-    probability there, as if a share :math:`\epsilon` of labels were flipped:
-    :math:`\epsilon + (1 - 2 \epsilon)\,\mathrm{or}`.
+    taken as they stand, of numbers between 0 and 1, so that gradients reach what lies below. With ``thresholds`` an
+    input is :math:`u > \theta` in both modes, with :math:`u = (x - m) / s` for a centre m and a spread s that
+    :meth:`place_thresholds` takes from samples (0 and 1 before); its gradient is that of
+    :math:`\sigma((u - \theta) / 0.2)`, straight through the comparison (Bengio, Leonard and Courville, 2013), so that
+    gradients see the very outputs that annealing judges. ``"or"`` gives a probability in train mode, as if a share
+    :math:`\epsilon` of labels were flipped: :math:`\epsilon + (1 - 2 \epsilon)\,\mathrm{or}`.
 
     Literals, ``(rules, n)`` int8, are a buffer: :class:`RuleStep` finds them. All begin as 0. What gradients train are
     the thresholds, the readout's ``coefficients`` and ``bias``, or the logit of twice the share.
@@ -120,9 +121,11 @@ class RuleLayer(nn.Module):
         if not self.training:
             wrong = (1 - values) @ (literals > 0).to(values).T + values @ (literals < 0).to(values).T  # (..., rules)
             return ((wrong == 0) & used).to(values)
-        columns = (literals != 0).any(0).nonzero()[:, 0]  # the others make no difference to any product
-        values, literals = values.index_select(-1, columns).unsqueeze(-2), literals[:, columns]  # (..., 1, n)
-        factors = torch.where(literals > 0, values, torch.where(literals < 0, 1 - values, 1.0))
+        # A product of as many factors as the longest rule has literals, not of all n: the others are 1.
+        longest = int((literals != 0).sum(1).max())
+        columns = (literals != 0).int().argsort(dim=1, descending=True, stable=True)[:, :longest]  # (rules, longest)
+        levels, picked = literals.gather(1, columns), values[..., columns]  # (..., rules, longest)
+        factors = torch.where(levels > 0, picked, torch.where(levels < 0, 1 - picked, 1.0))
         return factors.prod(-1) * used
 
     def values(self, inputs: Tensor) -> Tensor:
@@ -142,7 +145,11 @@ class RuleLayer(nn.Module):
             raise ValueError("Invalid inputs: nan; real numbers are needed")
         units = (inputs.to(dtype).unsqueeze(-1) - self.centre) / self.spread  # (..., in_features, 1)
         above = (units - self.thresholds).flatten(-2)  # (..., n)
-        return (above / WIDTH).sigmoid() if self.training else (above > 0).to(dtype)
+        decided = (above > 0).to(dtype)
+        if not self.training:
+            return decided
+        smooth = (above / WIDTH).sigmoid()
+        return smooth + (decided - smooth).detach()
 
     @torch.no_grad()
     def place_thresholds(self, inputs: Tensor) -> None:
