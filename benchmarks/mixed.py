@@ -1,4 +1,4 @@
-"""Rules between trained parts: problems, the alternation of gradients and annealing, and what either does alone.
+"""Rules between trained parts: the alternation of gradients and annealing, and what either does alone.
 
 loss: share of training labels that are wrong; metric: accuracy on 2000 fresh samples; solved: as accurate as the task
 asks; ge: passes over all training samples, where a move of one of K rules is a K-th of a forward pass.
@@ -15,7 +15,6 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
@@ -23,63 +22,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 import qanneal_opt as qa
 from benchmarks import rules
 from benchmarks.l1_mlp import Setting as L1Setting
-from benchmarks.rules import TESTS, TUNING_SEEDS, Problem
+from benchmarks.mixed_models import Score, SoftRules
+from benchmarks.rules import TUNING_SEEDS, Problem
 from benchmarks.tuning import Round, search
-from qanneal_opt.nn.rules import WIDTH
 
 SECONDS = 8.0  # of CPU for each control
 STEPS, CHECK = 1000, 100  # gradient steps of a control's restart, and between its looks at test samples
 PRICE = 0.7  # of a literal, in errors
-
-
-class SoftRules(qa.RuleLayer):
-    """The same layer with memberships of literals in (0, 1) that gradients train, rounded in eval mode.
-
-    `hard` forward and smooth backward (straight-through) are `"nothing"`, the `"thresholds"`, or also the `"literals"`.
-    """
-
-    def __init__(self, in_features: int, count: int, *, hard: str, **options: Any) -> None:
-        super().__init__(in_features, count, **options)
-        self.hard = hard
-        self.members = nn.Parameter(0.5 * torch.randn(2, *self.literals.shape) - 2.0)  # logits: plain and negated
-
-    def activations(self, inputs: Tensor) -> Tensor:
-        """How far each rule holds, (N, K)."""
-        members = self.members.sigmoid()  # (2, K, n)
-        if not self.training:
-            members = members.round()
-            return self._held(self.values(inputs), members) * (members > 0).any(0).any(-1)
-        if self.hard == "literals":
-            members = members + (members.round() - members).detach()
-        return self._held(self.smooth(inputs) if self.hard == "nothing" else self.values(inputs), members)
-
-    def smooth(self, inputs: Tensor) -> Tensor:
-        """How far inputs are above thresholds."""
-        units = (inputs.unsqueeze(-1) - self.centre) / self.spread
-        return ((units - self.thresholds) / WIDTH).sigmoid().flatten(-2)
-
-    @staticmethod
-    def _held(values: Tensor, members: Tensor) -> Tensor:
-        (plain, negated), values = members, values.unsqueeze(-2)  # (K, n), (N, 1, n)
-        return ((1 - plain * (1 - values)) * (1 - negated * values)).prod(-1)
-
-
-class Score(nn.Module):
-    """Logits (N,) of inputs (N, linear + rest): a linear part, and rules over what lies below makes of the rest."""
-
-    def __init__(self, layer: qa.RuleLayer, linear: int = 0, below: nn.Module | None = None) -> None:
-        super().__init__()
-        self.linear, self.below, self.layer = linear, below or nn.Identity(), layer
-        self.head = nn.Linear(linear + 1, 1)
-        with torch.no_grad():  # a rule that holds asks for a label 1, and nothing else does anything yet
-            self.head.weight.zero_()
-            self.head.weight[0, -1], self.head.bias[0] = 2.0, -1.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
-        held = self.layer(self.below(x[:, self.linear :]))
-        logits: Tensor = self.head(torch.cat([x[:, : self.linear], held[:, None]], 1))[:, 0]
-        return logits
 
 
 Layer = Callable[..., qa.RuleLayer]  # of (in_features, rules, thresholds=...)
@@ -92,35 +41,6 @@ class Mixed:
     make: Callable[[int], Problem]
     build: Callable[[Problem, Layer], Score]
     enough: float
-
-
-def address(bits: np.ndarray, wires: int) -> np.ndarray:
-    """The multiplexer: `wires` bits choose one of 2^wires others."""
-    chosen = bits[:, :wires] @ (1 << np.arange(wires))[::-1]
-    return np.take_along_axis(bits[:, wires:], chosen[:, None], 1)[:, 0]
-
-
-def measurements(rng: np.random.Generator, uniform: np.ndarray) -> np.ndarray:
-    """Columns of all sorts of distributions, scales and zeros from uniform ones; the order of samples is kept."""
-    normal = torch.special.ndtri(torch.from_numpy(uniform)).numpy()
-    shapes = np.stack([normal, np.exp(0.7 * normal), -np.log1p(-uniform), 3 * uniform])
-    columns = np.take_along_axis(shapes, rng.integers(0, len(shapes), uniform.shape[1])[None, None], 0)[0]
-    scale = 10 ** rng.uniform(-1, 2, uniform.shape[1])
-    return scale * (columns + rng.uniform(-2, 2, uniform.shape[1]))
-
-
-def regimes(seed: int, n: int, samples: int, wires: int, linear: int = 0, weight: float = 1.0) -> Problem:
-    """A multiplexer of comparisons with thresholds at quantiles 0.3 to 0.7, alone or added to a linear score."""
-    rng = np.random.default_rng(seed)
-    uniform = rng.random((samples + TESTS, n)).clip(1e-6, 1 - 1e-6)
-    bits = (uniform > rng.uniform(0.3, 0.7, n)).astype(np.int64)
-    held = address(bits[:, rng.permutation(n)[: wires + 2**wires]], wires)
-    inputs = measurements(rng, uniform)
-    if linear:
-        z, beta = rng.normal(size=(len(inputs), linear)), rng.normal(size=linear)
-        held = z @ beta / np.linalg.norm(beta) + weight * (2 * held - 1) > 0
-        inputs = np.concatenate([z, inputs], 1)
-    return rules.problem(inputs, held, samples, 2**wires + 4)
 
 
 def over_thresholds(task: Problem, layer: Layer, linear: int = 0, thresholds: int = 1) -> Score:

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import mixed
 from benchmarks.l1_mlp import Setting as L1Setting
+from benchmarks.regimes import regimes
 
 NAME = "mixed_thresholds"
 BASELINE = "gradients"
@@ -17,7 +18,7 @@ METRIC = "test accuracy"
 TUNING_SEEDS = mixed.TUNING_SEEDS
 SOFT = mixed.Soft(0.05, 0.1, hard="thresholds")
 NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.1, batch=100)
-make = partial(mixed.regimes, n=40, samples=1000, wires=3)
+make = partial(regimes, n=40, samples=1000, wires=3)
 TASK = mixed.Mixed(make, mixed.over_thresholds, enough=0.97)
 FINER = mixed.Mixed(make, partial(mixed.over_thresholds, thresholds=7), enough=0.97)
 

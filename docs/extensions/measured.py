@@ -15,7 +15,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from benchmarks import harness, report, share, wrong_temperature
+from benchmarks import harness, mixed_table, report, share, wrong_temperature
 from benchmarks.prune import table as pruning
 from benchmarks.quantize import table as quantize
 from benchmarks.rows import read
@@ -25,6 +25,8 @@ from benchmarks.solvers import throughput
 logger = logging.getLogger(__name__)
 
 MEASUREMENTS: dict[str, tuple[Callable[..., str], Path]] = {
+    "mixed_linear": (mixed_table.table, harness.RESULTS / "mixed_linear.jsonl"),
+    "mixed_thresholds": (mixed_table.table, harness.RESULTS / "mixed_thresholds.jsonl"),
     "prune": (pruning.tables, harness.RESULTS / "prune.jsonl"),
     "quantize": (quantize.tables, harness.RESULTS / "quantize.jsonl"),
     "share": (share.table, share.OUTPUT),
