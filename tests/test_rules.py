@@ -82,6 +82,34 @@ def test_the_smooth_product_has_the_gradient_of_its_formula():
     assert torch.autograd.gradcheck(layer, (inputs,))
 
 
+def test_thresholds_decide_in_both_modes_and_have_the_gradient_of_a_smooth_step():
+    layer, x = qa.RuleLayer(2, 1, readout="linear", thresholds=1, dtype=torch.float64), torch.tensor([[0.1, -0.3]])
+    layer.literals[0] = torch.tensor([1, -1])
+    with torch.no_grad():
+        layer.coefficients.fill_(1.0)
+    assert torch.equal(layer(x), layer.eval()(x)) and float(layer(x).detach()) == 1.0
+    layer.train()(x).sum().backward()
+    steps = (x[0].double() / 0.2).sigmoid()
+    slopes = steps * (1 - steps) / 0.2
+    assert torch.allclose(layer.thresholds.grad[:, 0], slopes * torch.tensor([-1.0, 1.0]))  # the other factor is 1
+
+
+def test_thresholds_are_placed_at_quantiles_whatever_the_scale():
+    x = torch.randn(999, 3, generator=torch.Generator().manual_seed(0)).exp() * torch.tensor([1e-3, 1.0, 1e4])
+    x = torch.cat([x, torch.full((999, 1), 7.0)], 1)
+    layer = qa.RuleLayer(4, 2, thresholds=3).eval()
+    layer.place_thresholds(x)
+    above = layer.values(x).mean(0).unflatten(0, (4, 3))
+    assert torch.allclose(above[:3], torch.tensor([0.75, 0.5, 0.25]), atol=2e-3)
+    assert torch.allclose(layer.thresholds[:, 1], torch.zeros(4)) and layer.thresholds.abs().max() < 3
+    assert not above[3].any() and layer.thresholds.isfinite().all()
+    layer.literals[0, 7] = 1
+    assert layer.rules() == [f"x2 > {float(x[:, 2].median()):.4g}"]
+    other = qa.RuleLayer(4, 2, thresholds=3)
+    other.load_state_dict(layer.state_dict())
+    assert other.rules() == layer.rules()
+
+
 def test_an_or_gives_probabilities_in_train_mode_and_bits_in_eval_mode():
     layer, (x, y) = qa.RuleLayer(12, 2), disjunction()
     layer.literals[0, 3] = 1
@@ -128,6 +156,12 @@ def test_the_plot_shows_literals_in_use():
         (lambda: qa.RuleLayer(3, 1)(torch.tensor([[0.0, float("nan"), 1.0]])), "Invalid inputs: nan"),
         (lambda: qa.RuleLayer(1, 1, thresholds=1)(torch.tensor([[float("nan")]])), "Invalid inputs: nan"),
         (lambda: qa.RuleLayer(3, 1)(torch.zeros(4, 2)), r"Invalid inputs: shape \(4, 2\)"),
+        (lambda: qa.RuleLayer(3, 1).place_thresholds(torch.zeros(4, 3)), "Invalid thresholds: 0"),
+        (
+            lambda: qa.RuleLayer(3, 1, thresholds=1).place_thresholds(torch.zeros(1, 3)),
+            r"Invalid inputs: shape \(1, 3\)",
+        ),
+        (lambda: qa.RuleLayer(1, 1, thresholds=1).place_thresholds(torch.tensor([[0.0], [torch.inf]])), "finite"),
         (lambda: qa.RuleLayer(3, 1).rules(["a"]), "Invalid names: 1 of them; 3"),
         (lambda: qa.RuleStep(l0=-1.0), "Invalid l0: -1.0"),
         (lambda: qa.RuleStep(restarts=0), "Invalid restarts: 0"),

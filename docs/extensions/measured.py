@@ -15,7 +15,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from benchmarks import harness, overlap, report, share, wrong_temperature
+from benchmarks import harness, mixed_table, overlap, report, share, wrong_temperature
 from benchmarks.prune import table as pruning
 from benchmarks.quantize import beam, reference
 from benchmarks.quantize import table as quantize
@@ -26,6 +26,8 @@ from benchmarks.solvers import throughput
 logger = logging.getLogger(__name__)
 
 MEASUREMENTS: dict[str, tuple[Callable[..., str], Path]] = {
+    "mixed_linear": (mixed_table.table, harness.RESULTS / "mixed_linear.jsonl"),
+    "mixed_thresholds": (mixed_table.table, harness.RESULTS / "mixed_thresholds.jsonl"),
     "overlap": (overlap.table, overlap.OUTPUT),
     "prune": (pruning.tables, harness.RESULTS / "prune.jsonl"),
     "quantize": (quantize.tables, harness.RESULTS / "quantize.jsonl"),

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from qanneal_opt.nn.flips import Flips
 
-WIDTH = 0.2  # of the smooth step around a threshold, in units of the inputs
+WIDTH = 0.2  # of the smooth step that gives a threshold its gradient, in units of an input's spread
+QUARTILES = 1.349  # standard deviations of a normal distribution between its quartiles
 START = 0.5  # standard deviation of a linear readout's first coefficients
 
 
@@ -26,9 +27,12 @@ class RuleLayer(nn.Module):
     .. math:: 1 - \prod_k (1 - a_k) \quad (\text{"or"}) \qquad b_o + \sum_k c_{ok} a_k \quad (\text{"linear"})
 
     In eval mode inputs are Boolean, and the output of ``"or"`` is exactly 0.0 or 1.0. In train mode the products are
-    taken as they stand, of numbers between 0 and 1, so that gradients reach what lies below; with ``thresholds`` an
-    input is :math:`\sigma((x - \theta) / 0.2)` there, and :math:`x > \theta` in eval mode. ``"or"`` gives a probability
-    there, as if a share :math:`\epsilon` of labels were flipped: :math:`\epsilon + (1 - 2 \epsilon)\,\mathrm{or}`.
+    taken as they stand, of numbers between 0 and 1, so that gradients reach what lies below. With ``thresholds`` an
+    input is :math:`u > \theta` in both modes, with :math:`u = (x - m) / s` for a centre m and a spread s that
+    :meth:`place_thresholds` takes from samples (0 and 1 before); its gradient is that of
+    :math:`\sigma((u - \theta) / 0.2)`, straight through the comparison (Bengio, Leonard and Courville, 2013), so that
+    gradients see the very outputs that annealing judges. ``"or"`` gives a probability in train mode, as if a share
+    :math:`\epsilon` of labels were flipped: :math:`\epsilon + (1 - 2 \epsilon)\,\mathrm{or}`.
 
     Literals, ``(rules, n)`` int8, are a buffer: :class:`RuleStep` finds them. All begin as 0. What gradients train are
     the thresholds, the readout's ``coefficients`` and ``bias``, or the logit of twice the share.
@@ -39,7 +43,8 @@ class RuleLayer(nn.Module):
         readout: ``"or"``: output ``(..., )``; ``"linear"``: output ``(..., out_features)``.
         out_features: of a linear readout.
         thresholds: real inputs are compared with so many thresholds each, which start at quantiles of a standard normal
-            distribution: n is ``thresholds * in_features`` then. 0: inputs are Boolean, and n is ``in_features``.
+            distribution (:meth:`place_thresholds`: of samples): n is ``thresholds * in_features`` then. 0: inputs are
+            Boolean, and n is ``in_features``.
         device: of buffers and parameters.
         dtype: of parameters.
 
@@ -57,6 +62,8 @@ class RuleLayer(nn.Module):
 
     annealed = ("literals",)  # the buffers that annealing steps move
     literals: Tensor
+    centre: Tensor  # (in_features, 1), as is the spread: the units of thresholds
+    spread: Tensor
 
     def __init__(
         self,
@@ -90,6 +97,8 @@ class RuleLayer(nn.Module):
         if thresholds:
             levels = torch.special.ndtri(torch.arange(1, thresholds + 1, **place) / (thresholds + 1))
             self.thresholds = nn.Parameter(levels.expand(in_features, -1).clone())  # (in_features, thresholds)
+            self.register_buffer("centre", torch.zeros(in_features, 1, **place))
+            self.register_buffer("spread", torch.ones(in_features, 1, **place))
         if readout == "or":
             self.flips = Flips(**place)
         else:
@@ -112,8 +121,11 @@ class RuleLayer(nn.Module):
         if not self.training:
             wrong = (1 - values) @ (literals > 0).to(values).T + values @ (literals < 0).to(values).T  # (..., rules)
             return ((wrong == 0) & used).to(values)
-        values = values.unsqueeze(-2)  # (..., 1, n)
-        factors = torch.where(literals > 0, values, torch.where(literals < 0, 1 - values, 1.0))
+        # A product of as many factors as the longest rule has literals, not of all n: the others are 1.
+        longest = int((literals != 0).sum(1).max())
+        columns = (literals != 0).int().argsort(dim=1, descending=True, stable=True)[:, :longest]  # (rules, longest)
+        levels, picked = literals.gather(1, columns), values[..., columns]  # (..., rules, longest)
+        factors = torch.where(levels > 0, picked, torch.where(levels < 0, 1 - picked, 1.0))
         return factors.prod(-1) * used
 
     def values(self, inputs: Tensor) -> Tensor:
@@ -131,8 +143,40 @@ class RuleLayer(nn.Module):
             return values
         if bool(inputs.isnan().any()):
             raise ValueError("Invalid inputs: nan; real numbers are needed")
-        above = (inputs.to(dtype).unsqueeze(-1) - self.thresholds).flatten(-2)  # (..., n)
-        return (above / WIDTH).sigmoid() if self.training else (above > 0).to(dtype)
+        units = (inputs.to(dtype).unsqueeze(-1) - self.centre) / self.spread  # (..., in_features, 1)
+        above = (units - self.thresholds).flatten(-2)  # (..., n)
+        decided = (above > 0).to(dtype)
+        if not self.training:
+            return decided
+        smooth = (above / WIDTH).sigmoid()
+        return smooth + (decided - smooth).detach()
+
+    @torch.no_grad()
+    def place_thresholds(self, inputs: Tensor) -> None:
+        """Put thresholds at quantiles of samples ``(N, in_features)``, and measure each input from its own median.
+
+        Its spread, the unit of thresholds and so of the steps that gradients take, becomes the distance of its
+        quartiles over 1.349 (of a normal distribution: the standard deviation), or the standard deviation where the
+        quartiles are one. T thresholds are at the quantiles 1/(T + 1), ..., T/(T + 1).
+
+        Raises:
+            ValueError: without thresholds, or if ``inputs`` are not two or more finite rows of ``in_features``.
+        """
+        if self.thresholds is None:
+            raise ValueError("Invalid thresholds: 0; at least 1 is needed for them to have a place")
+        fits = inputs.ndim == 2 and len(inputs) > 1 and inputs.shape[1] == self.in_features
+        if not fits or not bool(inputs.isfinite().all()):
+            shape, width = tuple(inputs.shape), self.in_features
+            raise ValueError(f"Invalid inputs: shape {shape}; two or more rows of {width} finite numbers are needed")
+        x, count = inputs.to(self.centre.device, torch.float64), self.thresholds.shape[1]
+        low, centre, high = (x.quantile(q, 0) for q in (0.25, 0.5, 0.75))
+        spread = torch.where(high > low, (high - low) / QUARTILES, x.std(0))
+        spread = torch.where(spread > 0, spread, 1.0)
+        levels = torch.arange(1, count + 1).to(x) / (count + 1)
+        places = (x.quantile(levels, 0).T - centre[:, None]) / spread[:, None]  # (in_features, thresholds)
+        self.centre.copy_(centre[:, None])
+        self.spread.copy_(spread[:, None])
+        self.thresholds.copy_(places)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -190,7 +234,7 @@ class RuleLayer(nn.Module):
             raise ValueError(f"Invalid names: {len(names)} of them; {self.in_features} are needed")
         if self.thresholds is None:
             return [(name, f"not {name}") for name in names]
-        pairs = zip(names, self.thresholds.tolist())
+        pairs = zip(names, (self.centre + self.spread * self.thresholds).tolist())
         return [(f"{name} > {level:.4g}", f"{name} <= {level:.4g}") for name, row in pairs for level in row]
 
     @staticmethod

@@ -1,0 +1,40 @@
+"""What the alternation reached on a task of `benchmarks.mixed`, beside gradients alone and annealing alone."""
+
+import statistics
+from collections.abc import Sequence
+
+from benchmarks.rows import Row, markdown, mean
+
+ALONE = ("gradients", "annealing")
+TIMES = 4  # the CPU time of the alternation that either has alone
+
+
+def won(rows: Sequence[Row]) -> list[int]:
+    """The seeds that the alternation solves and that neither part solves alone in four times its CPU time."""
+    runs = {(row["contender"], row["seed"]): row for row in rows}
+
+    def beaten(name: str, seed: int) -> bool:
+        rival, ours = runs[name, seed], runs["ours", seed]
+        return not rival["solved"] and rival["cpu_s"] >= TIMES * ours["cpu_s"]
+
+    seeds = [seed for name, seed in runs if name == "ours" and runs[name, seed]["solved"]]
+    return [seed for seed in seeds if all(beaten(name, seed) for name in ALONE)]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A line a contender, and how many seeds neither part solves alone."""
+    lines = []
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        runs = [row for row in rows if row["contender"] == name]
+        solved = f"{sum(row['solved'] for row in runs)} / {len(runs)}"
+        seconds = statistics.mean(row["cpu_s"] for row in runs)
+        lines.append(
+            [name, solved, *(mean([row[key] for row in runs]) for key in ("metric", "loss")), f"{seconds:.2g}"]
+        )
+    header = ["", "solved", "test accuracy", "training errors", "CPU seconds"]
+    seeds = sum(row["contender"] == "ours" for row in rows)
+    legend = (
+        "Means, with standard errors. Solved by the alternation, and by neither part alone in "
+        f"{TIMES} times its CPU time: {len(won(rows))} of {seeds} seeds."
+    )
+    return f"{markdown(header, lines)}\n\n{legend}"
