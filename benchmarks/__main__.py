@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from benchmarks import harness, report  # noqa: E402
+from benchmarks import harness, overview, report  # noqa: E402
 from benchmarks.harness import BadInput  # noqa: E402
 
 
@@ -87,7 +87,8 @@ def _tune(task: harness.Task, output: Path | None) -> None:
 
 
 def _report(files: Sequence[Path], readme: Path, check: bool) -> int:
-    table = report.tables(report.read(files or report.present()))
+    records = report.read(files or report.present())
+    table = report.tables(records) if files and not check else overview.readme(records)
     if not check:
         print(table)
     if files and not check:

@@ -24,7 +24,7 @@ from benchmarks.tuning import Round, search
 
 ENOUGH = 0.99
 TESTS = 2000
-GRADIENT_SECONDS = 4.0  # of CPU for each gradient control: four times what annealing may take
+GRADIENT_SECONDS = 2.0  # of CPU for each gradient control: twice what annealing may take
 MLP_CAP = 400  # ge
 TUNING_SEEDS = range(1000, 1010)
 
@@ -122,9 +122,9 @@ def anneal(task: Problem, seed: int, **options: Any) -> dict[str, Any]:
     return {**measured(task, lambda x: layer(x).flatten(), record.candidates / (3 * task.rules)), **found}
 
 
-def gradients(task: Problem, seed: int, setting: Soft) -> dict[str, Any]:
+def gradients(task: Problem, seed: int, setting: Soft, seconds: float = GRADIENT_SECONDS) -> dict[str, Any]:
     """AdamW on the same hypothesis class."""
-    model, steps = relax(task.inputs, task.targets, task.rules, task.real, setting, GRADIENT_SECONDS, seed)
+    model, steps = relax(task.inputs, task.targets, task.rules, task.real, setting, seconds, seed)
     return measured(task, model, float(steps))
 
 
@@ -220,15 +220,27 @@ def contenders(make: Make, soft: Soft, through: Soft, net: L1Setting | None, **o
     }
 
 
-def tuning(make: Make, hard: bool) -> Iterator[dict[str, Any]]:
-    """Gradients on the same class: most seeds solved, then the best metric."""
+def tuning(make: Make, *, net: bool = True) -> Iterator[dict[str, Any]]:
+    """Gradients on the same class, smooth and rounded, and the network: most seeds solved, then the best metric."""
 
-    def evaluate(setting: Soft, seed: int) -> dict[str, Any]:
-        return gradients(make(seed), seed, setting)
+    def soft(seconds: float) -> Callable[[Soft, int], dict[str, Any]]:
+        return lambda setting, seed: gradients(make(seed), seed, setting, seconds)
 
-    grid = [Soft(lr, decay, hard) for lr, decay in product((0.01, 0.03, 0.1, 0.3), (0.0, 0.1, 0.5))]
-    rounds = [
-        Round(lambda _: grid, evaluate, TUNING_SEEDS[:2], keep=3),
-        Round(list, evaluate, TUNING_SEEDS[2:6], keep=1),
-    ]
-    return search(rounds, lambda row: (-row["solved"], -row["metric"]))
+    def layers(setting: L1Setting, seed: int) -> dict[str, Any]:
+        return mlp(make(seed), seed, setting)
+
+    def halving(grid: list[Any], first: Any, second: Any) -> list[Round[Any]]:
+        halves = Round(lambda _: grid, first, TUNING_SEEDS[:2], keep=3)
+        return [halves, Round(list, second, TUNING_SEEDS[2:6], keep=1)]
+
+    found: dict[str, list[Round[Any]]] = {}
+    for name, hard in (("adamw_rules", False), ("straight_through", True)):
+        grid = [Soft(lr, decay, hard) for lr, decay in product((0.01, 0.03, 0.1, 0.3), (0.0, 0.1, 0.5))]
+        found[name] = halving(grid, soft(GRADIENT_SECONDS / 2), soft(GRADIENT_SECONDS))
+    if net:
+        axes = product((0.003, 0.01), (0.0, 1e-3, 3e-3), (0.0, 0.1))
+        nets = [L1Setting("relu", 64, lr, l1, decay, batch=100) for lr, l1, decay in axes]
+        found["adamw_mlp"] = halving(nets, layers, layers)
+    for name, rounds in found.items():
+        for row in search(rounds, lambda row: (-row["solved"], -row["metric"])):
+            yield {"contender": name, **row}

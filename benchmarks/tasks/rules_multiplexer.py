@@ -4,9 +4,7 @@ What is measured, and the contenders, are those of `benchmarks.rules`. The task 
 only numbers of its own.
 """
 
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from benchmarks import rules
 from benchmarks.l1_mlp import Setting as L1Setting
@@ -19,12 +17,5 @@ TUNING_SEEDS = rules.TUNING_SEEDS
 SOFT, THROUGH = Soft(0.03, 0.1, hard=False), Soft(0.03, 0.1, hard=True)
 NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.1, batch=100)
 make = partial(rules.multiplexer, samples=400)
-
-
-def tune() -> Iterator[dict[str, Any]]:
-    """Both gradient controls on the same class of rules."""
-    yield from rules.tuning(make, hard=False)
-    yield from rules.tuning(make, hard=True)
-
-
+tune = partial(rules.tuning, make)
 CONTENDERS = rules.contenders(make, SOFT, THROUGH, NET)
