@@ -161,9 +161,9 @@ def boosting(task: Problem, seed: int) -> dict[str, Any]:
     from sklearn.model_selection import GridSearchCV
 
     model = (GradientBoostingRegressor if task.real else GradientBoostingClassifier)(
-        random_state=seed, n_estimators=200
+        random_state=seed, n_estimators=100
     )
-    return fitted(task, GridSearchCV(model, {"max_depth": [2, 4], "learning_rate": [0.05, 0.2]}, cv=3))
+    return fitted(task, GridSearchCV(model, {"max_depth": [2, 4], "learning_rate": [0.1, 0.3]}, cv=3))
 
 
 def l1_conjunctions(task: Problem, _: int) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def tuning(make: Make, *, net: bool = True) -> Iterator[dict[str, Any]]:
 
     found: dict[str, list[Round[Any]]] = {}
     for name, hard in (("adamw_rules", False), ("straight_through", True)):
-        grid = [Soft(lr, decay, hard) for lr, decay in product((0.01, 0.03, 0.1, 0.3), (0.0, 0.1, 0.5))]
+        grid = [Soft(lr, decay, hard) for lr, decay in product((0.03, 0.1, 0.3, 1.0), (0.1, 0.5))]
         found[name] = halving(grid, soft(GRADIENT_SECONDS / 2), soft(GRADIENT_SECONDS))
     if net:
         axes = product((0.003, 0.01), (0.0, 1e-3, 3e-3), (0.0, 0.1))

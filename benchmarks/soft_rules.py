@@ -24,9 +24,11 @@ class Soft:
 class Relaxed:
     """K products over memberships of the inputs and their negations, and a readout."""
 
-    def __init__(self, rules: int, n: int, real: bool, generator: torch.Generator) -> None:
+    def __init__(self, rules: int, n: int, real: bool, hard: bool, generator: torch.Generator) -> None:
         self.real = real
-        self.logits = (0.5 * torch.randn(rules, 2 * n, generator=generator) - 2.0).requires_grad_()
+        # Rounded memberships need some that are in: a rule without literals holds everywhere, and no gradient gets by.
+        spread, mean = (1.0, -1.5) if hard else (0.5, -2.0)
+        self.logits = (spread * torch.randn(rules, 2 * n, generator=generator) + mean).requires_grad_()
         self.readout = torch.randn(rules, generator=generator).requires_grad_()
         self.bias = torch.zeros((), requires_grad=True)
 
@@ -73,7 +75,7 @@ def relax(
     generator, until, steps = torch.Generator().manual_seed(seed), time.process_time() + seconds, 0
     models: list[tuple[float, Relaxed]] = []
     while not models or time.process_time() < until:
-        model = Relaxed(rules, x.shape[1], real, generator)
+        model = Relaxed(rules, x.shape[1], real, setting.hard, generator)
         steps += model.train(x, y, setting, until)
         if real:
             model.refit(x, y)

@@ -2,8 +2,8 @@
 
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
 `<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` a table for each task, and
-`<!-- results:rules -->` one for the tasks of rules. Every other measurement has a name in `MEASUREMENTS`: `<!-- results:share -->` becomes the table of
-`python -m benchmarks.share`.
+`<!-- results:rules -->` one for the tasks of rules. Every other measurement has a name in `MEASUREMENTS`:
+`<!-- results:share -->` becomes the table of `python -m benchmarks.share`.
 """
 
 import ast
