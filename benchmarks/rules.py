@@ -230,12 +230,13 @@ def tuning(make: Make, *, net: bool = True) -> Iterator[dict[str, Any]]:
         return mlp(make(seed), seed, setting)
 
     def halving(grid: list[Any], first: Any, second: Any) -> list[Round[Any]]:
-        halves = Round(lambda _: grid, first, TUNING_SEEDS[:2], keep=3)
+        halves = Round(lambda _: grid, first, TUNING_SEEDS[:2], keep=2)
         return [halves, Round(list, second, TUNING_SEEDS[2:6], keep=1)]
 
     found: dict[str, list[Round[Any]]] = {}
+    rates = {"adamw_rules": (0.03, 0.1, 0.3, 1.0), "straight_through": (0.003, 0.01, 0.03, 0.1)}
     for name, hard in (("adamw_rules", False), ("straight_through", True)):
-        grid = [Soft(lr, decay, hard) for lr, decay in product((0.03, 0.1, 0.3, 1.0), (0.1, 0.5))]
+        grid = [Soft(lr, decay, hard) for lr, decay in product(rates[name], (0.02, 0.2))]
         found[name] = halving(grid, soft(GRADIENT_SECONDS / 2), soft(GRADIENT_SECONDS))
     if net:
         axes = product((0.003, 0.01), (0.0, 1e-3, 3e-3), (0.0, 0.1))

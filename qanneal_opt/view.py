@@ -61,7 +61,7 @@ class Best:
 
     def forget(self) -> None:
         """Hold nothing."""
-        self.loss, self.encoded, self.continuous = math.inf, [], {}
+        self.loss, self.encoded, self.continuous, self.buffers = math.inf, [], {}, []
 
 
 @dataclass(eq=False)

@@ -148,8 +148,8 @@ def test_printed_rules_of_a_solved_multiplexer_are_the_true_ones():
 
 
 def test_printed_states_of_a_solved_automaton_are_the_true_ones():
-    task = automata.problem(1000, 400, 0.0)
-    true = automata.machine(*automata.automaton(np.random.default_rng(1000)))
+    task = automata.problem(1001, 400, 0.0)
+    true = automata.machine(*automata.automaton(np.random.default_rng(1001)))
     layer = qa.AutomatonLayer(2, automata.MOST)
     optimizer = qa.AnnealingOptimizer(
         layer.parameters(),

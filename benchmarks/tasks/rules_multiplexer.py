@@ -15,7 +15,7 @@ BASELINE = "adamw_rules"
 METRIC = "test accuracy"
 TUNING_SEEDS = rules.TUNING_SEEDS
 SOFT, THROUGH = Soft(0.03, 0.1, hard=False), Soft(0.03, 0.1, hard=True)
-NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.1, batch=100)
+NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.0, batch=100)
 make = partial(rules.multiplexer, samples=400)
 tune = partial(rules.tuning, make)
 CONTENDERS = rules.contenders(make, SOFT, THROUGH, NET)

@@ -108,19 +108,22 @@ class RuleStep:
         before, loss = view.begin(evaluator.value)
         evaluator.loss = loss
         results = [self._anneal(layer, evaluator, generator) for layer in layers]
-        annealed = evaluator.value()
+        price, price_after = sum(one.price_before for one in results), sum(one.price_after for one in results)
+        change = evaluator.value() + price_after - loss - price
         after = evaluator.refit(self.refit, 0.0)
         return AnnealRecord(
             step=view.step,
             strategy=self.name,
             variables=sum(result.variables for result in results),
             candidates=sum(result.moves for result in results),
-            predicted=annealed - loss,
-            actual=annealed - loss,
+            predicted=change,
+            actual=change,
             accepted=sum(result.accepted for result in results),
             moved=sum(result.moved for result in results),
-            loss_before=before + sum(result.price * result.before for result in results),
-            loss_after=after + sum(result.price * result.after for result in results),
+            loss_before=before + price,
+            loss_after=after + price_after,
+            price_before=price,
+            price_after=price_after,
             seconds=dict(evaluator.seconds),
             temperature=max(result.temperature for result in results),
         )
