@@ -12,7 +12,7 @@ from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Cooling
 from qanneal_opt.steps.automaton_layer import AutomatonJob
 from qanneal_opt.steps.evaluator import Evaluator
-from qanneal_opt.steps.rule_layer import Job, Options, Result
+from qanneal_opt.steps.rule_layer import Options, Result, RuleJob
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import View
 
@@ -137,10 +137,10 @@ class RuleStep:
 
     def _anneal(self, layer: RuleLayer | AutomatonLayer, evaluator: Evaluator, generator: torch.Generator) -> Result:
         """Anneal a layer."""
-        job: Job | AutomatonJob
+        job: RuleJob | AutomatonJob
         with evaluator.clock("model"):
             if isinstance(layer, RuleLayer):
-                job = Job(self.options, layer, evaluator.objective, generator)
+                job = RuleJob(self.options, layer, evaluator.objective, generator)
             else:
                 job = AutomatonJob(self.options, layer, evaluator.objective, generator)
         with evaluator.clock("judge"):

@@ -44,8 +44,8 @@ class Result:
     temperature: float  # the last, in units of the objective
 
 
-class Job:
-    """The annealing of one layer."""
+class RuleJob:
+    """The annealing of one layer of rules."""
 
     def __init__(
         self,
