@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 import qanneal_opt as qa
-from benchmarks.covering import learn
+from benchmarks.covering import Pruning, learn
 from benchmarks.l1_mlp import Setting as L1Setting
 from benchmarks.l1_mlp import train
 from benchmarks.soft_rules import Soft, relax
@@ -193,15 +193,17 @@ def l1_conjunctions(task: Problem, _: int) -> dict[str, Any]:
     return measured(task, predict, 1.0)
 
 
-def covering(task: Problem, seed: int, *, prune: bool) -> dict[str, Any]:
-    """Sequential covering, without and with pruning on held-out samples."""
+def covering(task: Problem, seed: int, pruning: Pruning | None = None) -> dict[str, Any]:
+    """Sequential covering, without and with pruning."""
     inputs, labels = task.inputs.numpy() > 0.5, task.targets.numpy() > 0.5
-    literals = learn(inputs, labels, np.random.default_rng(seed), prune=prune)
+    literals = learn(inputs, labels, np.random.default_rng(seed), pruning)
     return measured(task, lambda x: torch.from_numpy(hold(literals, x.numpy()).any(1)).float(), 1.0)
 
 
-def contenders(make: Make, soft: Soft, through: Soft, net: L1Setting | None, **options: Any) -> dict[str, Any]:
-    """All contenders of a task."""
+def contenders(
+    make: Make, soft: Soft, through: Soft, net: L1Setting | None = None, pruning: Pruning | None = None, **options: Any
+) -> dict[str, Any]:
+    """All contenders of a task; without a network's setting those of one with real outputs."""
     found: dict[str, Callable[[int], dict[str, Any]]] = {
         "ours": lambda seed: anneal(make(seed), seed, **options),
         "ours_t0": lambda seed: anneal(make(seed), seed, **{**options, "temperature": 0.0}),
@@ -215,19 +217,25 @@ def contenders(make: Make, soft: Soft, through: Soft, net: L1Setting | None, **o
     return {
         **found,
         "adamw_mlp": lambda seed: mlp(make(seed), seed, net),
-        "covering": lambda seed: covering(make(seed), seed, prune=False),
-        "covering_pruned": lambda seed: covering(make(seed), seed, prune=True),
+        "covering": lambda seed: covering(make(seed), seed),
+        "covering_pruned": lambda seed: covering(make(seed), seed, pruning),
     }
 
 
 def tuning(make: Make, *, net: bool = True) -> Iterator[dict[str, Any]]:
-    """Gradients on the same class, smooth and rounded, and the network: most seeds solved, then the best metric."""
+    """All controls that do not tune themselves: most seeds solved, then the best metric.
+
+    Gradients on the same class, smooth and rounded; the network and pruned covering, if there are classes.
+    """
 
     def soft(seconds: float) -> Callable[[Soft, int], dict[str, Any]]:
         return lambda setting, seed: gradients(make(seed), seed, setting, seconds)
 
     def layers(setting: L1Setting, seed: int) -> dict[str, Any]:
         return mlp(make(seed), seed, setting)
+
+    def covered(setting: Pruning, seed: int) -> dict[str, Any]:
+        return covering(make(seed), seed, setting)
 
     def halving(grid: list[Any], first: Any, second: Any) -> list[Round[Any]]:
         halves = Round(lambda _: grid, first, TUNING_SEEDS[:2], keep=2)
@@ -242,6 +250,8 @@ def tuning(make: Make, *, net: bool = True) -> Iterator[dict[str, Any]]:
         axes = product((0.003, 0.01), (0.0, 1e-3, 3e-3), (0.0, 0.1))
         nets = [L1Setting("relu", 64, lr, l1, decay, batch=100) for lr, l1, decay in axes]
         found["adamw_mlp"] = halving(nets, layers, layers)
+        prunings = [Pruning(least) for least in (1, 3, 6, 10, 15)]
+        found["covering_pruned"] = [Round(lambda _: prunings, covered, TUNING_SEEDS, keep=1)]
     for name, rounds in found.items():
         for row in search(rounds, lambda row: (-row["solved"], -row["metric"])):
             yield {"contender": name, **row}

@@ -8,7 +8,7 @@ import torch
 
 import qanneal_opt as qa
 from benchmarks import automata, edsm, overview, rules
-from benchmarks.covering import learn
+from benchmarks.covering import Pruning, learn
 from benchmarks.soft_rules import Soft, relax
 
 
@@ -25,11 +25,11 @@ def test_flipped_labels_are_in_the_training_set_alone():
     assert torch.equal(clean.test_targets, noisy.test_targets) and torch.equal(clean.inputs, noisy.inputs)
 
 
-@pytest.mark.parametrize("prune", [False, True])
-def test_covering_learns_two_terms(prune):
+@pytest.mark.parametrize("pruning", [None, Pruning(6)])
+def test_covering_learns_two_terms(pruning):
     inputs = np.random.default_rng(0).integers(0, 2, (600, 8)).astype(bool)
     labels = (inputs[:, 0] & inputs[:, 1]) | (~inputs[:, 2] & inputs[:, 3])
-    found = learn(inputs, labels, np.random.default_rng(1), prune=prune)
+    found = learn(inputs, labels, np.random.default_rng(1), pruning)
     assert {tuple(np.flatnonzero(row) * row[row != 0]) for row in found} >= {(0, 1), (-2, 3)}
     assert (rules.hold(found, inputs).any(1) == labels).mean() > 0.95
 

@@ -7,6 +7,7 @@ only numbers of its own.
 from functools import partial
 
 from benchmarks import rules
+from benchmarks.covering import Pruning
 from benchmarks.l1_mlp import Setting as L1Setting
 from benchmarks.soft_rules import Soft
 
@@ -16,6 +17,7 @@ METRIC = "test accuracy"
 TUNING_SEEDS = rules.TUNING_SEEDS
 SOFT, THROUGH = Soft(0.03, 0.1, hard=False), Soft(0.03, 0.1, hard=True)
 NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.0, batch=100)
+PRUNING = Pruning(6)
 make = partial(rules.multiplexer, samples=400)
 tune = partial(rules.tuning, make)
-CONTENDERS = rules.contenders(make, SOFT, THROUGH, NET)
+CONTENDERS = rules.contenders(make, SOFT, THROUGH, NET, PRUNING)

@@ -11,4 +11,4 @@ METRIC = "variance explained on fresh samples"
 TUNING_SEEDS = rules.TUNING_SEEDS
 SOFT, THROUGH = Soft(0.03, 0.1, hard=False), Soft(0.03, 0.1, hard=True)
 tune = partial(rules.tuning, rules.weighted, net=False)
-CONTENDERS = rules.contenders(rules.weighted, SOFT, THROUGH, None)
+CONTENDERS = rules.contenders(rules.weighted, SOFT, THROUGH)
