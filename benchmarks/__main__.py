@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks import harness, report
+from benchmarks import harness, overview, report
 from benchmarks.harness import BadInput
 
 
@@ -85,7 +85,8 @@ def _tune(task: harness.Task, output: Path | None) -> None:
 
 
 def _report(files: Sequence[Path], readme: Path, check: bool) -> int:
-    table = report.tables(report.read(files or report.present()))
+    records = report.read(files or report.present())
+    table = report.tables(records) if files and not check else overview.readme(records)
     if not check:
         print(table)
     if files and not check:

@@ -8,7 +8,9 @@ over all training strings.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,23 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 import qanneal_opt as qa
+from benchmarks import edsm
+from benchmarks.tuning import Round, search
 
 ENOUGH, TESTS, STATES, MOST = 0.99, 2000, 8, 10
 TUNING_SEEDS = range(1000, 1010)
 GRADIENT_SECONDS = 4.0
 OPTIONS = {"restarts": 5, "moves": 50_000, "temperature": (3.0, 0.5)}
+
+
+@dataclass(frozen=True)
+class Gru:
+    """Of a GRU and its training."""
+
+    hidden: int
+    lr: float
+    decay: float
+
 
 Problem = tuple[Tensor, Tensor, Tensor, Tensor]  # strings (N, L) padded with -1 and labels (N,), for training and test
 
@@ -39,6 +53,14 @@ def automaton(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             return table, outputs
 
 
+def machine(table: np.ndarray, outputs: np.ndarray) -> qa.AutomatonLayer:
+    """What reads strings by a table (Q, 2) and outputs (Q,)."""
+    layer = qa.AutomatonLayer(2, len(table)).eval()
+    layer.table.copy_(torch.from_numpy(table))
+    layer.outputs.copy_(torch.from_numpy(outputs))
+    return layer
+
+
 def strings(rng: np.random.Generator, count: int, least: int, most: int) -> np.ndarray:
     """Strings (count, most) of `least` to `most` symbols, padded with -1."""
     x = rng.integers(0, 2, (count, most))
@@ -49,10 +71,7 @@ def strings(rng: np.random.Generator, count: int, least: int, most: int) -> np.n
 def problem(seed: int, samples: int, flipped: float) -> Problem:
     """Training strings, of which a share has a flipped label, and clean test strings."""
     rng = np.random.default_rng(seed)
-    table, outputs = automaton(rng)
-    layer = qa.AutomatonLayer(2, STATES).eval()
-    layer.table.copy_(torch.from_numpy(table))
-    layer.outputs.copy_(torch.from_numpy(outputs))
+    layer = machine(*automaton(rng))
     x = torch.from_numpy(strings(rng, samples, 1, 15))
     test = torch.from_numpy(strings(rng, TESTS, 16, 32))
     flips = torch.from_numpy(rng.random(samples) < flipped).float()
@@ -95,17 +114,16 @@ class Reader(nn.Module):
         return logits
 
 
-def gru(seed: int, samples: int, flipped: float, *, hidden: int, lr: float, decay: float) -> dict[str, Any]:
+def gru(task: Problem, seed: int, setting: Gru, seconds: float = GRADIENT_SECONDS) -> dict[str, Any]:
     """AdamW, stopped as soon as its *test* accuracy, looked at every 25 passes, suffices."""
-    task = problem(seed, samples, flipped)
     x, y = task[:2]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Reader(hidden)
-    base = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=decay, fused=True)
+        model = Reader(setting.hidden)
+    base = torch.optim.AdamW(model.parameters(), lr=setting.lr, weight_decay=setting.decay, fused=True)
     generator, begun, passes = torch.Generator().manual_seed(seed), time.process_time(), 0
-    while time.process_time() - begun < GRADIENT_SECONDS:
-        for part in torch.randperm(samples, generator=generator).split(100):
+    while time.process_time() - begun < seconds:
+        for part in torch.randperm(len(x), generator=generator).split(100):
             base.zero_grad()
             binary_cross_entropy_with_logits(model(x[part]), y[part]).backward()
             base.step()
@@ -115,10 +133,38 @@ def gru(seed: int, samples: int, flipped: float, *, hidden: int, lr: float, deca
     return measured(task, lambda z: (model(z) > 0).float(), float(passes))
 
 
-def contenders(samples: int, flipped: float, **reader: Any) -> dict[str, Callable[[int], dict[str, Any]]]:
+def merging(task: Problem, setting: edsm.Setting) -> dict[str, Any]:
+    """Evidence-driven state merging."""
+    table, outputs = edsm.learn(task[0].numpy(), task[1].numpy(), setting)
+    return {**measured(task, machine(table, outputs), 1.0), "states": len(table)}
+
+
+def contenders(
+    samples: int, flipped: float, net: Gru, merge: edsm.Setting
+) -> dict[str, Callable[[int], dict[str, Any]]]:
     """All contenders at a number of strings."""
     return {
         "ours": lambda seed: anneal(seed, samples, flipped),
         "ours_t0": lambda seed: anneal(seed, samples, flipped, temperature=0.0),
-        "gru": lambda seed: gru(seed, samples, flipped, **reader),
+        "gru": lambda seed: gru(problem(seed, samples, flipped), seed, net),
+        "edsm": lambda seed: merging(problem(seed, samples, flipped), merge),
     }
+
+
+def tuning(samples: int, flipped: float) -> Iterator[dict[str, Any]]:
+    """Both controls: most seeds solved, then the best metric."""
+
+    def reader(seconds: float) -> Callable[[Gru, int], dict[str, Any]]:
+        return lambda setting, seed: gru(problem(seed, samples, flipped), seed, setting, seconds)
+
+    def merge(setting: edsm.Setting, seed: int) -> dict[str, Any]:
+        return merging(problem(seed, samples, flipped), setting)
+
+    nets = [Gru(*point) for point in product((32, 64), (3e-3, 1e-2), (0.0, 0.1, 1.0))]
+    halves = [Round(lambda _: nets, reader(GRADIENT_SECONDS / 2), TUNING_SEEDS[:2], keep=3)]
+    halves += [Round(list, reader(GRADIENT_SECONDS), TUNING_SEEDS[2:6], keep=1)]
+    ladders = [(0.01, 0.02, 0.03, 0.05, 0.07, 0.1), (0.03,), (0.1,)] if flipped else [(0.0,), (1e-3,), (0.01,)]
+    merges = [edsm.Setting(*point) for point in product(ladders, (-6.0, -3.0, -1.0, 0.0, 0.3))]
+    for name, rounds in (("gru", halves), ("edsm", [Round(lambda _: merges, merge, TUNING_SEEDS, keep=1)])):
+        for row in search(rounds, lambda row: (-row["solved"], -row["metric"])):
+            yield {"contender": name, **row}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 import qanneal_opt as qa
-from benchmarks.covering import learn
+from benchmarks.covering import Pruning, learn
 from benchmarks.l1_mlp import Setting as L1Setting
 from benchmarks.l1_mlp import train
 from benchmarks.soft_rules import Soft, relax
@@ -24,7 +24,7 @@ from benchmarks.tuning import Round, search
 
 ENOUGH = 0.99
 TESTS = 2000
-GRADIENT_SECONDS = 4.0  # of CPU for each gradient control: four times what annealing may take
+GRADIENT_SECONDS = 2.0  # of CPU for each gradient control: twice what annealing may take
 MLP_CAP = 400  # ge
 TUNING_SEEDS = range(1000, 1010)
 
@@ -122,9 +122,9 @@ def anneal(task: Problem, seed: int, **options: Any) -> dict[str, Any]:
     return {**measured(task, lambda x: layer(x).flatten(), record.candidates / (3 * task.rules)), **found}
 
 
-def gradients(task: Problem, seed: int, setting: Soft) -> dict[str, Any]:
+def gradients(task: Problem, seed: int, setting: Soft, seconds: float = GRADIENT_SECONDS) -> dict[str, Any]:
     """AdamW on the same hypothesis class."""
-    model, steps = relax(task.inputs, task.targets, task.rules, task.real, setting, GRADIENT_SECONDS, seed)
+    model, steps = relax(task.inputs, task.targets, task.rules, task.real, setting, seconds, seed)
     return measured(task, model, float(steps))
 
 
@@ -161,9 +161,9 @@ def boosting(task: Problem, seed: int) -> dict[str, Any]:
     from sklearn.model_selection import GridSearchCV
 
     model = (GradientBoostingRegressor if task.real else GradientBoostingClassifier)(
-        random_state=seed, n_estimators=200
+        random_state=seed, n_estimators=100
     )
-    return fitted(task, GridSearchCV(model, {"max_depth": [2, 4], "learning_rate": [0.05, 0.2]}, cv=3))
+    return fitted(task, GridSearchCV(model, {"max_depth": [2, 4], "learning_rate": [0.1, 0.3]}, cv=3))
 
 
 def l1_conjunctions(task: Problem, _: int) -> dict[str, Any]:
@@ -193,15 +193,17 @@ def l1_conjunctions(task: Problem, _: int) -> dict[str, Any]:
     return measured(task, predict, 1.0)
 
 
-def covering(task: Problem, seed: int, *, prune: bool) -> dict[str, Any]:
-    """Sequential covering, without and with pruning on held-out samples."""
+def covering(task: Problem, seed: int, pruning: Pruning | None = None) -> dict[str, Any]:
+    """Sequential covering, without and with pruning."""
     inputs, labels = task.inputs.numpy() > 0.5, task.targets.numpy() > 0.5
-    literals = learn(inputs, labels, np.random.default_rng(seed), prune=prune)
+    literals = learn(inputs, labels, np.random.default_rng(seed), pruning)
     return measured(task, lambda x: torch.from_numpy(hold(literals, x.numpy()).any(1)).float(), 1.0)
 
 
-def contenders(make: Make, soft: Soft, through: Soft, net: L1Setting | None, **options: Any) -> dict[str, Any]:
-    """All contenders of a task."""
+def contenders(
+    make: Make, soft: Soft, through: Soft, net: L1Setting | None = None, pruning: Pruning | None = None, **options: Any
+) -> dict[str, Any]:
+    """All contenders of a task; without a network's setting those of one with real outputs."""
     found: dict[str, Callable[[int], dict[str, Any]]] = {
         "ours": lambda seed: anneal(make(seed), seed, **options),
         "ours_t0": lambda seed: anneal(make(seed), seed, **{**options, "temperature": 0.0}),
@@ -215,20 +217,41 @@ def contenders(make: Make, soft: Soft, through: Soft, net: L1Setting | None, **o
     return {
         **found,
         "adamw_mlp": lambda seed: mlp(make(seed), seed, net),
-        "covering": lambda seed: covering(make(seed), seed, prune=False),
-        "covering_pruned": lambda seed: covering(make(seed), seed, prune=True),
+        "covering": lambda seed: covering(make(seed), seed),
+        "covering_pruned": lambda seed: covering(make(seed), seed, pruning),
     }
 
 
-def tuning(make: Make, hard: bool) -> Iterator[dict[str, Any]]:
-    """Gradients on the same class: most seeds solved, then the best metric."""
+def tuning(make: Make, *, net: bool = True) -> Iterator[dict[str, Any]]:
+    """All controls that do not tune themselves: most seeds solved, then the best metric.
 
-    def evaluate(setting: Soft, seed: int) -> dict[str, Any]:
-        return gradients(make(seed), seed, setting)
+    Gradients on the same class, smooth and rounded; the network and pruned covering, if there are classes.
+    """
 
-    grid = [Soft(lr, decay, hard) for lr, decay in product((0.01, 0.03, 0.1, 0.3), (0.0, 0.1, 0.5))]
-    rounds = [
-        Round(lambda _: grid, evaluate, TUNING_SEEDS[:2], keep=3),
-        Round(list, evaluate, TUNING_SEEDS[2:6], keep=1),
-    ]
-    return search(rounds, lambda row: (-row["solved"], -row["metric"]))
+    def soft(seconds: float) -> Callable[[Soft, int], dict[str, Any]]:
+        return lambda setting, seed: gradients(make(seed), seed, setting, seconds)
+
+    def layers(setting: L1Setting, seed: int) -> dict[str, Any]:
+        return mlp(make(seed), seed, setting)
+
+    def covered(setting: Pruning, seed: int) -> dict[str, Any]:
+        return covering(make(seed), seed, setting)
+
+    def halving(grid: list[Any], first: Any, second: Any) -> list[Round[Any]]:
+        halves = Round(lambda _: grid, first, TUNING_SEEDS[:2], keep=2)
+        return [halves, Round(list, second, TUNING_SEEDS[2:6], keep=1)]
+
+    found: dict[str, list[Round[Any]]] = {}
+    rates = {"adamw_rules": (0.03, 0.1, 0.3, 1.0), "straight_through": (0.003, 0.01, 0.03, 0.1)}
+    for name, hard in (("adamw_rules", False), ("straight_through", True)):
+        grid = [Soft(lr, decay, hard) for lr, decay in product(rates[name], (0.02, 0.2))]
+        found[name] = halving(grid, soft(GRADIENT_SECONDS / 2), soft(GRADIENT_SECONDS))
+    if net:
+        axes = product((0.003, 0.01), (0.0, 1e-3, 3e-3), (0.0, 0.1))
+        nets = [L1Setting("relu", 64, lr, l1, decay, batch=100) for lr, l1, decay in axes]
+        found["adamw_mlp"] = halving(nets, layers, layers)
+        prunings = [Pruning(least) for least in (1, 3, 6, 10, 15)]
+        found["covering_pruned"] = [Round(lambda _: prunings, covered, TUNING_SEEDS, keep=1)]
+    for name, rounds in found.items():
+        for row in search(rounds, lambda row: (-row["solved"], -row["metric"])):
+            yield {"contender": name, **row}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, mse_loss
 
 STEPS = 600  # of a restart
-EDGE = 1e-4  # probabilities keep so far from 0 and 1
+EDGE = 1e-4  # probabilities keep so far from 0 and 1, without a clamp, at which gradients of rounded rules end
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,11 @@ class Soft:
 class Relaxed:
     """K products over memberships of the inputs and their negations, and a readout."""
 
-    def __init__(self, rules: int, n: int, real: bool, generator: torch.Generator) -> None:
+    def __init__(self, rules: int, n: int, real: bool, hard: bool, generator: torch.Generator) -> None:
         self.real = real
-        self.logits = (0.5 * torch.randn(rules, 2 * n, generator=generator) - 2.0).requires_grad_()
+        # Rounded memberships need some that are in: a rule without literals holds everywhere, and no gradient gets by.
+        spread, mean = (1.0, -1.5) if hard else (0.5, -2.0)
+        self.logits = (spread * torch.randn(rules, 2 * n, generator=generator) + mean).requires_grad_()
         self.readout = torch.randn(rules, generator=generator).requires_grad_()
         self.bias = torch.zeros((), requires_grad=True)
 
@@ -43,17 +45,22 @@ class Relaxed:
     def train(self, x: Tensor, y: Tensor, setting: Soft, until: float) -> int:
         """Train until the process has used so many seconds, or for `STEPS`; how many there were."""
         base = torch.optim.AdamW([self.logits, self.readout, self.bias], lr=setting.lr, weight_decay=0.0, fused=True)
-        step = 0
+        step, least, kept = 0, float("inf"), self.logits.detach().clone()
         while step < STEPS and time.process_time() < until:
             members = self.logits.sigmoid()
             if setting.hard:
                 members = members + (members.round() - members).detach()
             found = self(x, members)
-            fit = mse_loss(found, y) if self.real else binary_cross_entropy(found.clamp(EDGE, 1 - EDGE), y)
+            fit = mse_loss(found, y) if self.real else binary_cross_entropy(EDGE + (1 - 2 * EDGE) * found, y)
+            if setting.hard and float(fit.detach()) < least:  # of rounded rules, so that the best can be kept
+                least, kept = float(fit.detach()), self.logits.detach().clone()
             base.zero_grad()
             (fit + setting.decay * members.sum() / len(x)).backward()
             base.step()
             step += 1
+        if setting.hard:
+            with torch.no_grad():
+                self.logits.copy_(kept)
         return step
 
     def refit(self, x: Tensor, y: Tensor) -> None:
@@ -73,7 +80,7 @@ def relax(
     generator, until, steps = torch.Generator().manual_seed(seed), time.process_time() + seconds, 0
     models: list[tuple[float, Relaxed]] = []
     while not models or time.process_time() < until:
-        model = Relaxed(rules, x.shape[1], real, generator)
+        model = Relaxed(rules, x.shape[1], real, setting.hard, generator)
         steps += model.train(x, y, setting, until)
         if real:
             model.refit(x, y)

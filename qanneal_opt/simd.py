@@ -58,6 +58,7 @@ as_int = cast_bits(types.float32, types.int32, "bitcast")
 as_float = cast_bits(types.int32, types.float32, "bitcast")
 floats = cast_bits(types.int64, _FLOATS, "inttoptr")
 ints = cast_bits(types.int64, _INTS, "inttoptr")
+words = cast_bits(types.int64, _POINTER(types.uint64), "inttoptr")
 int32s = cast_bits(types.int64, _POINTER(types.int32), "inttoptr")
 
 

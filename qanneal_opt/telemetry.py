@@ -23,6 +23,8 @@ class AnnealRecord:
         moved: weights that were changed by them.
         loss_before: the judged objective before.
         loss_after: the judged objective after, refit included.
+        price_before: what of ``loss_before`` is a price of nonzero weights or of rules, an ``l0`` term.
+        price_after: what of ``loss_after`` is.
         seconds: wall-clock by phase: ``model`` (gradients, curvature, refit), ``sample``, ``judge``. Asynchronous
             sampling counts as far as training waited for it.
         sampler: name of the sampler, empty where there is none.
@@ -44,6 +46,8 @@ class AnnealRecord:
     moved: int = 0
     loss_before: float | None = None
     loss_after: float | None = None
+    price_before: float = 0.0
+    price_after: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: {"model": 0.0, "sample": 0.0, "judge": 0.0})
     sampler: str = ""
     sampler_info: dict[str, Any] = field(default_factory=dict)

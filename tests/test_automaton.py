@@ -1,5 +1,6 @@
 """Automata: the layer by its definition, the tree of prefixes, and what annealing finds."""
 
+import copy
 from itertools import product
 
 import numpy as np
@@ -66,11 +67,12 @@ def test_the_compiled_energy_is_the_least_over_all_outputs():
 
     x, gains = sequences(2, 60, 6), np.random.default_rng(2).normal(size=60)
     tree = prefixes(x.numpy(), 2, gains)
-    table = np.random.default_rng(3).integers(0, 3, (3, 2))
-    scratch, best = (np.zeros(len(tree[0]), np.int64), np.zeros(3)), table.copy()
+    table, ends = np.random.default_rng(3).integers(0, 3, (3, 2)).astype(np.uint32), np.flatnonzero(tree[2])
+    scratch, best = (np.zeros(len(tree[0]), np.uint32), np.zeros(3)), table.copy()
+    tree = *(part.astype(np.uint32) for part in (*tree[:2], ends)), tree[2][ends]
     energy, made, accepted = anneal(table, *tree, np.array([1.0, 0.1]), 200, -np.inf, np.uint64(5), *scratch, best)
     layer = qa.AutomatonLayer(2, 3).eval()
-    layer.table[:] = torch.from_numpy(best)
+    layer.table[:] = torch.from_numpy(best.astype(np.int64))
     least = np.inf
     for outputs in product((False, True), repeat=3):
         layer.outputs[:] = torch.tensor(outputs)
@@ -105,12 +107,64 @@ def test_the_step_is_a_step(temperature):
     assert_step(step, make=lambda step: optimizer_of(qa.AutomatonLayer(2, 4), x, odd(x), step))
 
 
+@pytest.mark.parametrize("l0", ["auto", 0.0, 1.0])
+def test_what_states_cost_is_in_what_is_judged(l0):
+    x = sequences(7, 120, 8)
+    y = (torch.rand(120, generator=torch.Generator().manual_seed(1)) < 0.5).float()  # nothing to be learned
+
+    def make(step):
+        layer = qa.AutomatonLayer(2, 6)
+        layer.table[:] = torch.randint(6, (6, 2), generator=torch.Generator().manual_seed(2))
+        layer.outputs[::2] = True
+        return optimizer_of(layer, x, y, step)
+
+    step = qa.RuleStep(l0=l0, restarts=2, moves=3000, temperature=0.0)
+    assert_step(step, make=make)
+    record = make(step).anneal()
+    assert record.loss_after < record.loss_before and (record.price_after > 0) == (l0 != 0.0)
+
+
 def test_one_class_takes_one_state():
     x = sequences(6, 50, 5)
     for value in (0.0, 1.0):
         layer = qa.AutomatonLayer(2, 4)
         optimizer_of(layer, x, torch.full((50,), value)).anneal()
         assert layer.rules() == [f"0{' (output 1)' if value else ''}: 0 to 0, 1 to 0"]
+
+
+def test_contradictions_constant_strings_and_empty_ones():
+    x = sequences(8, 300, 8)
+    layer = qa.AutomatonLayer(2, 4)
+    optimizer_of(layer, torch.cat([x, x[:30]]), torch.cat([odd(x), 1 - odd(x[:30])])).anneal()
+    assert layer.rules() == PARITY
+    for strings in (torch.ones(9, 4, dtype=torch.int64), torch.full((9, 4), -1), torch.zeros(9, 0)):
+        layer = qa.AutomatonLayer(2, 4)
+        optimizer_of(layer, strings, torch.tensor([1.0] * 6 + [0.0] * 3)).anneal()  # nothing tells them apart
+        assert layer.rules() == ["0 (output 1): 0 to 0, 1 to 0"] and layer.eval()(strings).tolist() == [1.0] * 9
+
+
+def test_targets_that_are_nan_move_nothing():
+    x = sequences(9, 20, 5)
+    y = odd(x)
+    y[3] = float("nan")
+    layer = qa.AutomatonLayer(2, 3)
+    record = optimizer_of(layer, x, y).anneal()
+    assert "nan" in record.fallback and not layer.table.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_an_automaton_in_other_dtypes_survives_copies_and_files(dtype, tmp_path):
+    x = sequences(3, 300, 10)
+    layer = qa.AutomatonLayer(2, 4, dtype=dtype)
+    optimizer_of(layer, x, odd(x).to(dtype)).anneal()
+    torch.save(layer.eval().state_dict(), tmp_path / "state.pt")
+    torch.save(layer, tmp_path / "layer.pt")
+    loaded = qa.AutomatonLayer(2, 4, dtype=dtype).eval()
+    loaded.load_state_dict(torch.load(tmp_path / "state.pt"))
+    for other in (layer, loaded, torch.load(tmp_path / "layer.pt", weights_only=False), copy.deepcopy(layer)):
+        assert other.rules() == PARITY and torch.equal(other(x), odd(x).to(dtype)) and other(x).dtype == dtype
+    assert layer.float()(x).dtype == torch.float32 and layer.table.dtype == torch.int64
+    assert layer.train()(x.float()).requires_grad
 
 
 @pytest.mark.parametrize(
@@ -120,6 +174,7 @@ def test_one_class_takes_one_state():
         (lambda: qa.AutomatonLayer(2, 0), "Invalid states: 0"),
         (lambda: qa.AutomatonLayer(2, 2)(torch.tensor([[0, 2]])), "Invalid inputs: 2; integers from -1 to 1"),
         (lambda: qa.AutomatonLayer(2, 2)(torch.tensor([[0.5, 1.0]])), r"Invalid inputs: 0\.5"),
+        (lambda: qa.AutomatonLayer(2, 2)(torch.tensor([[0.0, float("nan")]])), "Invalid inputs: nan"),
         (lambda: qa.AutomatonLayer(2, 2)(torch.tensor([0, 1])), "Invalid inputs: shape"),
         (lambda: qa.AutomatonLayer(2, 2).rules("abc"), "Invalid names: 3 of them; 2"),
     ],

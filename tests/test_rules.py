@@ -13,6 +13,7 @@ import qanneal_opt as qa
 from qanneal_opt.steps.rule_search import LinearReadout, OrReadout, Rows, Search
 from qanneal_opt.steps.rule_tables import look, output_forced, rule_forced
 from qanneal_opt.testing.steps import assert_step
+from qanneal_opt.view import Best, View
 
 QUICK = {"restarts": 3, "moves": 20_000}
 
@@ -144,6 +145,38 @@ def test_the_plot_shows_literals_in_use():
     assert axes.images[0].get_array().tolist() == [[1, -1]]
 
 
+def solved(readout, dtype=torch.float32):
+    """A layer that was annealed, and its inputs and targets."""
+    x, y = disjunction()
+    targets = y if readout == "or" else (2 * x[:, 3] * x[:, 7] - 1.5 * x[:, 1])[:, None]
+    layer = qa.RuleLayer(12, 4, readout=readout, dtype=dtype)
+    optimizer_of(layer, (x.to(dtype), targets.to(dtype))).anneal()
+    return layer.eval(), x.to(dtype), targets.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("readout", ["or", "linear"])
+def test_rules_are_found_in_other_dtypes(readout, dtype):
+    layer, x, targets = solved(readout, dtype)
+    assert sorted(layer.rules()) == (TRUE if readout == "or" else ["+2 if x3 and x7", "-1.5 if x1"])
+    assert layer(x).dtype == dtype and torch.allclose(layer(x), targets, atol=1e-6)
+    assert layer.train()(x).dtype == dtype
+    with pytest.raises(ValueError, match=r"Invalid inputs: 0\.999"):
+        layer.eval()(torch.full((1, 12), 0.999))  # which is 1 in bfloat16
+
+
+@pytest.mark.parametrize("readout", ["or", "linear"])
+def test_found_rules_survive_copies_and_files(readout, tmp_path):
+    layer, x, _ = solved(readout)
+    torch.save(layer.state_dict(), tmp_path / "state.pt")
+    torch.save(layer, tmp_path / "layer.pt")
+    loaded = qa.RuleLayer(12, 4, readout=readout)
+    loaded.load_state_dict(torch.load(tmp_path / "state.pt"))
+    for other in (loaded.eval(), torch.load(tmp_path / "layer.pt", weights_only=False), copy.deepcopy(layer)):
+        assert other.rules() == layer.rules() and torch.equal(other(x), layer(x))
+    assert layer.to(torch.bfloat16)(x.bfloat16()).dtype == torch.bfloat16 and layer.literals.dtype == torch.int8
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -180,6 +213,7 @@ def test_bad_input_is_named(make, message):
 def readouts(seed, values):
     rng, truth = np.random.default_rng(seed), held(np.array([[1, -1] + [0] * (values.shape[1] - 2)]), values)[0]
     yield OrReadout(rng.normal(size=len(values)))
+    yield OrReadout(rng.integers(-1, 2, len(values)).astype(float))
     targets = np.stack([truth + 0.3 * rng.normal(size=len(values)), rng.normal(size=len(values))])
     yield LinearReadout(targets)
 
@@ -240,7 +274,7 @@ def test_the_start_is_never_lost_and_threads_change_nothing():
 
 def test_memory_is_bit_packed():
     packed = Rows.of(booleans(0, 6400, 30), np.zeros(30, bool))
-    assert packed.columns.nbytes == 6400 * 30 / 8
+    assert packed.columns.nbytes <= (6400 + 511) * 30 / 8  # whole blocks of 512 samples
 
 
 # The step
@@ -332,13 +366,50 @@ def test_several_layers_are_annealed_in_turn():
 
 def problem(step):
     model = above(0)
-    model[0].literals[0, :2] = 1  # the price of literals is in what is judged from the start
     return optimizer_of(model, classes(), cross_entropy, step, seed=3)
 
 
+def disjunct(step):
+    """Rules whose output is the model's, some of them there from the start."""
+    layer = qa.RuleLayer(12, 4)
+    layer.literals[0, :3] = 1
+    return optimizer_of(layer, disjunction(flipped=0.1), step=step, seed=4)
+
+
+def weigh(step):
+    x, _ = disjunction()
+    torch.manual_seed(0)
+    layer = qa.RuleLayer(12, 3, readout="linear")
+    layer.literals[1, :2] = -1
+    return optimizer_of(layer, (x, (2 * x[:, 3] * x[:, 7] - x[:, 1])[:, None]), step=step, seed=5)
+
+
+def weigh_unlike(step):
+    """Two outputs, of which the one that is a hundred times larger is noise."""
+    x, y = disjunction()
+    torch.manual_seed(2)
+    noise = 100 * torch.randn(200)
+    layer = qa.RuleLayer(12, 3, readout="linear", out_features=2)
+    layer.literals[1, :2] = -1
+    return optimizer_of(layer, (x, torch.stack([y, noise], 1)), step=step, seed=6)
+
+
+@pytest.mark.parametrize("make", [problem, disjunct, weigh, weigh_unlike])
+@pytest.mark.parametrize("l0", ["auto", 0.0, 2.0])
 @pytest.mark.parametrize("temperature", [0.0, (1.0, 0.1)])
-def test_the_step_is_a_step(temperature):
-    assert_step(qa.RuleStep(restarts=2, moves=600, temperature=temperature), make=problem)
+def test_the_step_is_a_step(make, l0, temperature):
+    assert_step(qa.RuleStep(l0=l0, restarts=2, moves=600, temperature=temperature), make=make)
+
+
+def test_a_record_tells_what_literals_cost():
+    optimizer = disjunct(qa.RuleStep(l0=2.0, restarts=2, moves=600))
+    layer, objective = optimizer.objective.model, optimizer.objective
+    before, price = float(objective()), 2.0 / 200  # of errors in a mean over 200 samples
+    record = optimizer.anneal()
+    count, after = int(layer.literals.count_nonzero()), float(objective())
+    assert (record.price_before, record.price_after) == pytest.approx((3 * price, count * price))
+    assert (record.loss_before, record.loss_after) == pytest.approx((before + 3 * price, after + count * price))
+    assert record.actual == record.predicted == pytest.approx(record.loss_after - record.loss_before)
 
 
 def test_an_annealing_step_never_raises_what_it_judges():
@@ -398,6 +469,14 @@ def test_a_best_state_holds_the_literals_too():
     assert sorted(layer.rules()) == TRUE
 
 
+def test_a_best_state_that_is_forgotten_restores_no_buffer():
+    buffer = torch.zeros(2)
+    best = Best(loss=1.0, buffers=[torch.ones(2)])
+    best.forget()
+    View([], [], [buffer], best=best).restore(best)
+    assert not buffer.any()
+
+
 # Trivial and impossible data
 
 
@@ -418,6 +497,28 @@ def test_one_class_contradictions_and_constant_columns():
     constant = qa.RuleLayer(12, 2, readout="linear")
     optimizer_of(constant, (x, torch.full((200, 1), 3.5))).anneal()
     assert constant.rules() == [] and torch.allclose(constant.eval()(x), torch.tensor(3.5))
+
+
+def test_a_linear_readout_of_contradictions_and_constant_columns():
+    x, _ = disjunction()
+    x[:, 0], x[:, 2] = 0.0, 1.0
+    y = (2 * x[:, 3] * x[:, 7])[:, None]
+    layer = qa.RuleLayer(12, 3, readout="linear")
+    data = torch.cat([x, x]), torch.cat([y - 0.5, y + 0.5])
+    optimizer_of(layer, data, step=qa.RuleStep(moves=20_000, temperature=(3.0, 0.3))).anneal()
+    assert layer.rules() == ["+2 if x3 and x7"] and torch.allclose(layer.eval()(x), y, atol=1e-5)
+    flat = qa.RuleLayer(3, 2, readout="linear")
+    optimizer_of(flat, (torch.ones(4, 3), torch.tensor([[0.0], [1.0], [2.0], [3.0]]))).anneal()
+    assert flat.rules() == [] and flat.eval()(torch.ones(1, 3)) == 1.5
+
+
+@pytest.mark.parametrize("readout", ["or", "linear"])
+def test_targets_that_are_nan_move_nothing(readout):
+    x, y = disjunction()
+    y[5] = float("nan")
+    layer = qa.RuleLayer(12, 3, readout=readout)
+    record = optimizer_of(layer, (x, y if readout == "or" else y[:, None])).anneal()
+    assert "nan" in record.fallback and not layer.literals.any()
 
 
 class Repeat(nn.Module):

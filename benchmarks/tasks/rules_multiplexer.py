@@ -4,11 +4,10 @@ What is measured, and the contenders, are those of `benchmarks.rules`. The task 
 only numbers of its own.
 """
 
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from benchmarks import rules
+from benchmarks.covering import Pruning
 from benchmarks.l1_mlp import Setting as L1Setting
 from benchmarks.soft_rules import Soft
 
@@ -17,14 +16,8 @@ BASELINE = "adamw_rules"
 METRIC = "test accuracy"
 TUNING_SEEDS = rules.TUNING_SEEDS
 SOFT, THROUGH = Soft(0.03, 0.1, hard=False), Soft(0.03, 0.1, hard=True)
-NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.1, batch=100)
+NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.0, batch=100)
+PRUNING = Pruning(6)
 make = partial(rules.multiplexer, samples=400)
-
-
-def tune() -> Iterator[dict[str, Any]]:
-    """Both gradient controls on the same class of rules."""
-    yield from rules.tuning(make, hard=False)
-    yield from rules.tuning(make, hard=True)
-
-
-CONTENDERS = rules.contenders(make, SOFT, THROUGH, NET)
+tune = partial(rules.tuning, make)
+CONTENDERS = rules.contenders(make, SOFT, THROUGH, NET, PRUNING)

@@ -1,10 +1,9 @@
 """A DNF of 5 terms of 3 literals, 30 inputs, from 400 samples of which 10% have a flipped label."""
 
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from benchmarks import rules
+from benchmarks.covering import Pruning
 from benchmarks.l1_mlp import Setting as L1Setting
 from benchmarks.soft_rules import Soft
 
@@ -13,14 +12,8 @@ BASELINE = "adamw_rules"
 METRIC = "test accuracy"
 TUNING_SEEDS = rules.TUNING_SEEDS
 SOFT, THROUGH = Soft(0.03, 0.5, hard=False), Soft(0.03, 0.5, hard=True)
-NET = L1Setting("relu", 64, lr=0.01, l1=3e-3, weight_decay=0.1, batch=100)
+NET = L1Setting("relu", 64, lr=0.003, l1=3e-3, weight_decay=0.1, batch=100)
+PRUNING = Pruning(6)
 make = partial(rules.disjunction, n=30, count=5, order=3, samples=400, flipped=0.1)
-
-
-def tune() -> Iterator[dict[str, Any]]:
-    """Both gradient controls on the same class of rules."""
-    yield from rules.tuning(make, hard=False)
-    yield from rules.tuning(make, hard=True)
-
-
-CONTENDERS = rules.contenders(make, SOFT, THROUGH, NET)
+tune = partial(rules.tuning, make)
+CONTENDERS = rules.contenders(make, SOFT, THROUGH, NET, PRUNING)

@@ -1,9 +1,9 @@
 """Tables of results, made from benchmarks/results when the pages are built: no number in them is typed.
 
 A page gives the places: a line `<!-- results:verdicts -->` becomes the table of what was won and lost,
-`<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` the tables of `python -m benchmarks report`.
-Every other measurement has a name in `MEASUREMENTS`: `<!-- results:share -->` becomes the table of
-`python -m benchmarks.share`.
+`<!-- results:tasks -->` what the tasks are, `<!-- results:tables -->` a table for each task, and
+`<!-- results:rules -->` one for the tasks of rules. Every other measurement has a name in `MEASUREMENTS`:
+`<!-- results:share -->` becomes the table of `python -m benchmarks.share`.
 """
 
 import ast
@@ -15,7 +15,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from benchmarks import harness, mixed_table, overlap, report, share, wrong_temperature
+from benchmarks import harness, mixed_table, overlap, overview, report, share, wrong_temperature
 from benchmarks.prune import table as pruning
 from benchmarks.quantize import beam, reference
 from benchmarks.quantize import table as quantize
@@ -119,7 +119,7 @@ def insert(app: Sphinx, page: str, source: list[str]) -> None:
     found = records()
     if not found:
         logger.info("no benchmark results to show in %s", page)
-    tables = {"verdicts": verdicts, "tables": report.tables}
+    tables = {"verdicts": verdicts, "tables": report.tables, "rules": overview.rules}
     for name, make in tables.items():
         source[0] = source[0].replace(f"<!-- results:{name} -->", make(found) if found else NONE)
     source[0] = source[0].replace("<!-- results:tasks -->", tasks())

@@ -135,12 +135,11 @@ class RuleLayer(nn.Module):
             raise ValueError(f"Invalid inputs: shape {shape}; a last dimension of {self.in_features} is needed")
         dtype = self.dtype
         if self.thresholds is None:
-            values = inputs.to(dtype)
-            legal = (values >= 0) & (values <= 1) if self.training else (values == 0) | (values == 1)
+            legal = (inputs >= 0) & (inputs <= 1) if self.training else (inputs == 0) | (inputs == 1)
             if not bool(legal.all()):
-                wrong = float(values[~legal][0])
+                wrong = float(inputs[~legal][0])
                 raise ValueError(f"Invalid inputs: {wrong:g}; 0 or 1 is needed, or thresholds=1 for real inputs")
-            return values
+            return inputs.to(dtype)
         if bool(inputs.isnan().any()):
             raise ValueError("Invalid inputs: nan; real numbers are needed")
         units = (inputs.to(dtype).unsqueeze(-1) - self.centre) / self.spread  # (..., in_features, 1)

@@ -11,7 +11,7 @@ import torch
 from qanneal_opt import threads
 from qanneal_opt.nn.automaton import PAD, AutomatonLayer
 from qanneal_opt.objective import Objective
-from qanneal_opt.steps.rule_layer import Options, Result, description
+from qanneal_opt.steps.rule_layer import Options, Result, description, per_error
 from qanneal_opt.steps.rule_search import PIECES, Array
 from qanneal_opt.steps.rule_tables import look, output_forced
 
@@ -52,35 +52,42 @@ class AutomatonJob:
     def run(self) -> Result:
         """Try numbers of states from 1 on; keep the best score, the present automaton's included."""
         old = (self.layer.table.cpu().numpy().copy(), self.layer.outputs.cpu().numpy().copy())
-        used = 1 + max(_reached(old[0]))
-        energy = self._ended(old[0])[old[1]].sum()
-        best, shortest = old, self._score(energy, used)
+        lowest = float(self._ended(old[0])[old[1]].sum())
+        best, shortest = old, self._score(lowest, _used(old[0]))
         for states in range(1, self.layer.states + 1):
             table, energy = self._search(states, best[0])
             if self._score(energy, states) < shortest - 1e-9:
-                best, shortest = (table, self._ended(table) < 0), self._score(energy, states)
+                best, lowest, shortest = (table, self._ended(table) < 0), energy, self._score(energy, states)
             if energy <= self.least + 1e-9:
                 break
         self.layer.table.copy_(torch.from_numpy(best[0]))
         self.layer.outputs.copy_(torch.from_numpy(best[1]))
         moved = sum(int(np.count_nonzero(a != b)) for a, b in zip(old, best))
-        price = 0.0 if self.options.l0 is None else self.options.l0 * self.unit * self.layer.symbols
+        before, after = (self._price(_used(table)) * self.unit for table, _ in (old, best))
+        if self.options.l0 is None:
+            # The description is concave in errors: with its slope at the end, a lower score is a lower sum as well.
+            nats = per_error(lowest - self.wanted, self.count)
+            before, after = before / nats, after / nats
         last = self.options.cooling.last * self.unit
         variables = self.layer.table.numel() + self.layer.outputs.numel()
-        return Result(variables, self.moves, self.accepted, moved, used, 1 + max(_reached(best[0])), price, last)
+        return Result(variables, self.moves, self.accepted, moved, before, after, last)
 
     def _score(self, energy: float, states: int) -> float:
         """Errors and the price of transitions; without a price the nats that describe both."""
-        errors, transitions = energy - self.wanted, states * self.layer.symbols
-        if self.options.l0 is not None:
-            return errors + self.options.l0 * transitions
-        return description(errors, self.count) + transitions * math.log(max(states, 2))
+        errors = energy - self.wanted
+        return (description(errors, self.count) if self.options.l0 is None else errors) + self._price(states)
+
+    def _price(self, states: int) -> float:
+        """What transitions cost, in errors or nats."""
+        each = math.log(max(states, 2)) if self.options.l0 is None else self.options.l0
+        return states * self.layer.symbols * each
 
     def _search(self, states: int, start: Array) -> tuple[Array, float]:
         """The best table with so many states, of chains from random tables and one from ``start``."""
         from qanneal_opt.steps.kernels_automaton import anneal
 
-        options, size = self.options, len(self.tree[0])
+        options = self.options
+        parent, symbol, ends = (part.astype(np.uint32) for part in (*self.tree[:2], np.flatnonzero(self.tree[2])))
         out = np.zeros_like(start)
         if states == 1:
             return out, float(np.minimum(self.tree[2].sum(), 0))
@@ -90,11 +97,12 @@ class AutomatonJob:
         keys = np.random.SeedSequence(seed).generate_state(options.restarts, np.uint64)
 
         def chain(number: int, key: np.uint64) -> tuple[float, int, int, Array]:
-            table = np.random.default_rng(key).integers(0, states, (states, self.layer.symbols))
+            table = np.random.default_rng(key).integers(0, states, (states, self.layer.symbols)).astype(np.uint32)
             if number == 0 and start[:states].max() < states:
-                table = start[:states].copy()
-            best, scratch = table.copy(), (np.zeros(size, np.int64), np.zeros(states))
-            found = anneal(table, *self.tree, heat, each, self.least + 1e-9, key, *scratch, best)
+                table[:] = start[:states]
+            best, scratch = table.copy(), (np.zeros(len(parent), np.uint32), np.zeros(states))
+            tree = parent, symbol, ends, self.tree[2][ends]
+            found = anneal(table, *tree, heat, each, self.least + 1e-9, key, *scratch, best)
             return (*found, best)
 
         found = list(threads.run([partial(chain, r, key) for r, key in enumerate(keys)], options.threads))
@@ -113,9 +121,9 @@ class AutomatonJob:
         return np.bincount(state, weights=gains, minlength=len(table))
 
 
-def _reached(table: Array) -> set[int]:
-    """The states that can be reached from state 0."""
+def _used(table: Array) -> int:
+    """How many states there are, up to the last that can be reached from state 0."""
     reached = {0}
     while (more := reached | {int(q) for p in reached for q in table[p]}) != reached:
         reached = more
-    return reached
+    return 1 + max(reached)

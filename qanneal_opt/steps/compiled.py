@@ -58,7 +58,7 @@ class CompiledEvaluator(Evaluator):
 
     def value(self) -> float:
         """Read the present weights, and evaluate the judged objective."""
-        self.loss = self.stack.load() + self._price()
+        self.loss = self.stack.load() + self.price()
         return self.loss
 
     def gradients(self) -> list[Tensor]:
@@ -81,7 +81,7 @@ class CompiledEvaluator(Evaluator):
     def take(self, moves: Moves, loss: float) -> None:
         """Make moves in the stack and in the parameters."""
         super().take(moves, loss)
-        self.loss = self.stack.apply(moves, self.owners) + self._price()
+        self.loss = self.stack.apply(moves, self.owners) + self.price()
 
     def qubo(self, block: Block, curvature: str) -> Qubo:
         """Give exact single-move changes as linear part and Gauss-Newton couplings; else the general model."""
@@ -102,7 +102,7 @@ class CompiledEvaluator(Evaluator):
         with self.clock("judge"):
             accepted = self.stack.metropolis(moves, self.owners, temperatures, uniforms)
             self.view.make(moves.select(accepted))
-            self.loss = self.stack.value + self._price()
+            self.loss = self.stack.value + self.price()
         return accepted
 
     def rounds(self, heat: Tensor, proposals: int, steps: int, generator: torch.Generator) -> Tally:
@@ -152,7 +152,7 @@ class CompiledEvaluator(Evaluator):
     def refit(self, steps: int, temperature: float) -> float:
         """As the general path, and have the stack follow where it was torch's parameters that changed."""
         after = super().refit(steps, temperature)
-        if self.stack.value + self._price() != after:  # trained the general way, or undone
+        if self.stack.value + self.price() != after:  # trained the general way, or undone
             self.stack.load()
         return after
 
@@ -162,7 +162,7 @@ class CompiledEvaluator(Evaluator):
             return super()._train(steps)
         value = refit.train(steps, self._moments(), lr=LR, betas=BETAS)
         self._write_continuous(refit.values)
-        return value + self._price()
+        return value + self.price()
 
     def _refit(self) -> Refit | None:
         """Give what refits the present weights by compiled steps; None where that cannot be."""

@@ -70,7 +70,7 @@ class Evaluator:
 
     def value(self) -> float:
         """Evaluate the judged objective at the present weights, and take it as the present loss."""
-        self.loss = float(self.objective()) + self._price()
+        self.loss = float(self.objective()) + self.price()
         return self.loss
 
     def begin(self, steps: int) -> tuple[float, float]:
@@ -102,7 +102,7 @@ class Evaluator:
             found = together.losses(self.objective, [encoded.param for encoded in self.view.encoded], moving)
             if found is None:
                 found = [self._after(moves) for moves in moving]
-            prices = self._price() + self._prices(Moves.join([as_one(moves) for moves in moving]))
+            prices = self.price() + self._prices(Moves.join([as_one(moves) for moves in moving]))
         values = iter((torch.tensor(found, dtype=torch.float64) + prices).tolist())
         return [next(values) if len(moves) else self.loss for moves in candidates]
 
@@ -142,7 +142,7 @@ class Evaluator:
                 back = self.view.apply(move)
                 kept = False
                 try:
-                    loss = float(self.objective()) + self._price()
+                    loss = float(self.objective()) + self.price()
                     kept = _accepts(loss - self.loss, float(temperatures[place]), float(uniforms[place]))
                 finally:
                     if not kept:
@@ -217,6 +217,10 @@ class Evaluator:
         self.loss = after
         return after
 
+    def price(self) -> float:
+        """Give the l0 term of the present weights."""
+        return self.l0 * self.view.nonzero() if self.l0 else 0.0
+
     def _train(self, steps: int) -> float:
         trained, scaled = self.view.trained, self.view.scaled
         for _ in range(steps):
@@ -226,14 +230,11 @@ class Evaluator:
             pairs = zip(scaled, grads[len(trained) :], strict=True)
             self.view.train(grads[: len(trained)], [e.scale_gradient(grad) for e, grad in pairs])
             del grads, pairs  # before the next ones are made
-        return float(self.objective()) + self._price()
+        return float(self.objective()) + self.price()
 
     def _after(self, moves: Moves) -> float:
         with self.view.trying(moves):
             return float(self.objective())
-
-    def _price(self) -> float:
-        return self.l0 * self.view.nonzero() if self.l0 else 0.0
 
     def _prices(self, moves: Moves) -> Tensor:
         """``(m,)`` float64: what each move adds to the l0 term."""

@@ -15,18 +15,17 @@ STEP = np.uint64(5)  # numbers a move may draw
 
 
 @compiled
-def energy(table: Array, parent: Array, symbol: Array, gains: Array, state: Array, totals: Array) -> float:
+def energy(table: Array, parent: Array, symbol: Array, ends: Array, gains: Array, state: Array, totals: Array) -> float:
     """Give the energy of a table with the best outputs: each state gives 1 where the gains that end there are below 0.
 
     ``state``, of each prefix, and ``totals``, of gains by state, are written.
     """
-    totals[:] = 0
     state[0] = 0
-    totals[0] = gains[0]
     for k in range(1, len(parent)):
-        q = table[state[parent[k]], symbol[k]]
-        state[k] = q
-        totals[q] += gains[k]
+        state[k] = table[state[parent[k]], symbol[k]]
+    totals[:] = 0
+    for e in range(len(ends)):
+        totals[state[ends[e]]] += gains[e]
     result = 0.0
     for total in totals:
         result += min(total, 0.0)
@@ -35,29 +34,30 @@ def energy(table: Array, parent: Array, symbol: Array, gains: Array, state: Arra
 
 @entry
 def anneal(
-    table: Array, parent: Array, symbol: Array, gains: Array, temperatures: Array, each: int, least: float,
-    key: np.uint64, state: Array, totals: Array, best: Array,
+    table: Array, parent: Array, symbol: Array, ends: Array, gains: Array, temperatures: Array, each: int,
+    least: float, key: np.uint64, state: Array, totals: Array, best: Array,
 ) -> Any:  # fmt: skip
     """Anneal a table by transitions that are led to another state; ``best`` gets the one of the lowest energy.
 
     Args:
-        table: (Q, A) int64, with Q > 1.
-        parent: (M,) int64: prefix k is prefix ``parent[k]`` < k and a symbol; prefix 0 is empty.
-        symbol: (M,) int64.
-        gains: (M,) float64: of the sequences that end there.
+        table: (Q, A) uint32, with Q > 1. Unsigned numbers are not asked whether they count from the end.
+        parent: (M,) uint32: prefix k is prefix ``parent[k]`` < k and a symbol; prefix 0 is empty.
+        symbol: (M,) uint32.
+        ends: (E,) uint32: prefixes that are whole sequences.
+        gains: (E,) float64: of these sequences.
         temperatures: one for ``each`` moves; 0 accepts what does not raise the energy.
         each: moves at a temperature.
         least: energy at which nothing is left to gain.
         key: of the random numbers.
-        state: (M,) int64, scratch.
+        state: (M,) uint32, scratch.
         totals: (Q,) float64, scratch.
-        best: (Q, A) int64.
+        best: (Q, A) uint32.
 
     Returns: the lowest energy, how many moves were made, and how many accepted.
     """
     states, symbols = table.shape
     counter, made, taken = key, 0, 0
-    now = lowest = energy(table, parent, symbol, gains, state, totals)
+    now = lowest = energy(table, parent, symbol, ends, gains, state, totals)
     best[:] = table
     for temperature in temperatures:
         for _ in range(each):
@@ -67,8 +67,8 @@ def anneal(
             made += 1
             q, a = below(counter, states), below(counter + GOLDEN, symbols)
             old = table[q, a]
-            table[q, a] = (old + 1 + below(counter + GOLDEN + GOLDEN, states - 1)) % states
-            then = energy(table, parent, symbol, gains, state, totals)
+            table[q, a] = (np.int64(old) + 1 + below(counter + GOLDEN + GOLDEN, states - 1)) % states
+            then = energy(table, parent, symbol, ends, gains, state, totals)
             change = then - now
             if change > 0.0 and not (
                 temperature > 0.0 and uniform(counter + GOLDEN * np.uint64(3)) < math.exp(-change / temperature)

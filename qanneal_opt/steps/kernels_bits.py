@@ -12,9 +12,12 @@ from qanneal_opt.simd import compiled
 
 Array = Any  # a numpy array in compiled code
 WORD = 64
+BLOCK = 8  # words that are counted at once: sets have a multiple of so many
 
 _POINTER: Any = types.CPointer
 _FLOATS = _POINTER(types.float32)
+_WORDS = _POINTER(types.uint64)
+_SET = ir.VectorType(ir.IntType(WORD), BLOCK)
 _VECTOR, _MASK = ir.VectorType(ir.FloatType(), WORD), ir.VectorType(ir.IntType(1), WORD)
 _LOOSE = ("reassoc", "nsz", "contract")
 
@@ -24,6 +27,22 @@ def _ones(context: Any, word: Any) -> Any:
         return builder.ctpop(values[0])
 
     return types.int64(types.uint64), lower
+
+
+def _overlap(context: Any, column: Any, turn: Any, words: Any) -> Any:
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        column, words = (builder.load(builder.bitcast(values[place], _SET.as_pointer()), align=8) for place in (0, 2))
+        nothing, lane = ir.Constant(_SET, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        first = builder.insert_element(nothing, values[1], lane)
+        turn = builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK))
+        kind = ir.FunctionType(_SET, [_SET])
+        count = builder.module.declare_intrinsic(f"llvm.ctpop.v{BLOCK}i64", (), kind)
+        counts = builder.call(count, [builder.and_(builder.xor(column, turn), words)])
+        kind = ir.FunctionType(ir.IntType(WORD), [_SET])
+        add = builder.module.declare_intrinsic(f"llvm.vector.reduce.add.v{BLOCK}i64", (), kind)
+        return builder.call(add, [counts])
+
+    return types.int64(_WORDS, types.uint64, _WORDS), lower
 
 
 def _sum(context: Any, row: Any, word: Any) -> Any:
@@ -52,6 +71,7 @@ def _add(context: Any, row: Any, word: Any, value: Any) -> Any:
 
 
 ones: Any = intrinsic(_ones)  # (word): how many bits are set
+overlap: Any = intrinsic(_overlap)  # (column, turn, words): how many bits of a block column ^ turn and words share
 masked_sum: Any = intrinsic(_sum)  # (row, word): the sum of the 64 numbers of a row whose bit is set
 masked_add: Any = intrinsic(_add)  # (row, word, value): add a value to them
 

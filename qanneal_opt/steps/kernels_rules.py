@@ -89,7 +89,8 @@ def masked_total(row: Array, words: Array) -> float:
     """The sum of a row over a set."""
     pointer, total = floats(row.ctypes.data), np.float32(0)
     for w in range(len(words)):
-        total += masked_sum(at(pointer, 64 * w), words[w])
+        if words[w] != NONE:
+            total += masked_sum(at(pointer, 64 * w), words[w])
     return np.float64(total)
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qanneal_opt.rng import GOLDEN, below, bits
-from qanneal_opt.simd import compiled
-from qanneal_opt.steps.kernels_bits import Array, ones
+from qanneal_opt.simd import compiled, words
+from qanneal_opt.steps.kernels_bits import BLOCK, Array, ones, overlap
 
 NONE, ALL, ONE = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(1)
 
@@ -140,10 +140,10 @@ def grown(
                 half &= half - ONE
                 turn = NONE if (columns[i, word] >> place) & ONE else ALL
                 right = other = 0
-                for w in range(len(wanted)):
-                    column = columns[i, w] ^ turn
-                    right += ones(column & wanted[w])
-                    other += ones(column & unwanted[w])
+                for w in range(0, len(wanted), BLOCK):
+                    column = words(columns.ctypes.data + 8 * (i * len(wanted) + w))
+                    right += overlap(column, turn, words(wanted.ctypes.data + 8 * w))
+                    other += overlap(column, turn, words(unwanted.ctypes.data + 8 * w))
                 score = right * right / (right + other)
                 if score > top and row[i] == 0:
                     top, choice, gain, wrong = score, i, right, other

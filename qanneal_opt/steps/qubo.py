@@ -197,6 +197,7 @@ class QuboStep:
         if self.l0 and any(isinstance(encoded, EncodedWindow) for encoded in view.encoded):
             raise ValueError(f"Invalid l0: {self.l0}; windows have several bits a weight, and their l0 term is no QUBO")
         evaluator = self._evaluators(view, objective, self.l0)
+        price = evaluator.price()
         before, loss = evaluator.begin(self.refit)
         hot = self.cooling.first > 0
         if hot:
@@ -208,7 +209,7 @@ class QuboStep:
         else:
             judged = self._land(evaluator, generator, outcome, wait=self.wait or last)
         annealed = evaluator.loss
-        after = evaluator.refit(self.refit if judged else 0, outcome.temperature)
+        after, price_after = evaluator.refit(self.refit if judged else 0, outcome.temperature), evaluator.price()
         if hot:
             view.consider(after)
         if self.asynchronous and not self.pending and not last:
@@ -224,6 +225,8 @@ class QuboStep:
             moved=sum(len(moves.index) for moves in outcome.taken),
             loss_before=before,
             loss_after=after,
+            price_before=price,
+            price_after=price_after,
             seconds=dict(evaluator.seconds),
             sampler=self.sampler.name,
             sampler_info=outcome.info,

@@ -12,7 +12,7 @@ from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Cooling
 from qanneal_opt.steps.automaton_layer import AutomatonJob
 from qanneal_opt.steps.evaluator import Evaluator
-from qanneal_opt.steps.rule_layer import Job, Options, Result
+from qanneal_opt.steps.rule_layer import Options, Result, RuleJob
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import View
 
@@ -108,19 +108,22 @@ class RuleStep:
         before, loss = view.begin(evaluator.value)
         evaluator.loss = loss
         results = [self._anneal(layer, evaluator, generator) for layer in layers]
-        annealed = evaluator.value()
+        price, price_after = sum(one.price_before for one in results), sum(one.price_after for one in results)
+        change = evaluator.value() + price_after - loss - price
         after = evaluator.refit(self.refit, 0.0)
         return AnnealRecord(
             step=view.step,
             strategy=self.name,
             variables=sum(result.variables for result in results),
             candidates=sum(result.moves for result in results),
-            predicted=annealed - loss,
-            actual=annealed - loss,
+            predicted=change,
+            actual=change,
             accepted=sum(result.accepted for result in results),
             moved=sum(result.moved for result in results),
-            loss_before=before + sum(result.price * result.before for result in results),
-            loss_after=after + sum(result.price * result.after for result in results),
+            loss_before=before + price,
+            loss_after=after + price_after,
+            price_before=price,
+            price_after=price_after,
             seconds=dict(evaluator.seconds),
             temperature=max(result.temperature for result in results),
         )
@@ -134,10 +137,10 @@ class RuleStep:
 
     def _anneal(self, layer: RuleLayer | AutomatonLayer, evaluator: Evaluator, generator: torch.Generator) -> Result:
         """Anneal a layer."""
-        job: Job | AutomatonJob
+        job: RuleJob | AutomatonJob
         with evaluator.clock("model"):
             if isinstance(layer, RuleLayer):
-                job = Job(self.options, layer, evaluator.objective, generator)
+                job = RuleJob(self.options, layer, evaluator.objective, generator)
             else:
                 job = AutomatonJob(self.options, layer, evaluator.objective, generator)
         with evaluator.clock("judge"):

@@ -39,14 +39,13 @@ class Result:
     moves: int
     accepted: int
     moved: int  # variables
-    before: int  # literals, or states, in use
-    after: int
-    price: float  # of one, in units of the objective
+    price_before: float  # of literals, or of states, in units of the objective
+    price_after: float
     temperature: float  # the last, in units of the objective
 
 
-class Job:
-    """The annealing of one layer."""
+class RuleJob:
+    """The annealing of one layer of rules."""
 
     def __init__(
         self,
@@ -72,8 +71,8 @@ class Job:
             self._one_by_one()
         new = _literals(self.layer)
         before, after, moved = (int(np.count_nonzero(places)) for places in (self.old, new, self.old != new))
-        last = self.options.cooling.last * self.unit
-        return Result(self.old.size, self.moves, self.accepted, moved, before, after, self.l0 * self.unit, last)
+        price, last = self.l0 * self.unit, self.options.cooling.last * self.unit
+        return Result(self.old.size, self.moves, self.accepted, moved, price * before, price * after, last)
 
     def _whole(self) -> None:
         """All rules of an OR readout at once."""
@@ -117,18 +116,17 @@ class Job:
         targets = self.present.targets.numpy()  # (O, N)
         readout = LinearReadout(targets)
         literals = self._search(readout, self.old, self.options.restarts, self.options.moves).literals
-        self._write(literals)
         truth = self.rows.truth(literals[:, self.rows.kept])
         centred = targets - targets.mean(1, keepdims=True)
         coefficients = np.linalg.lstsq((truth - truth.mean(1, keepdims=True)).T, centred.T, rcond=None)[0].T  # (O, K)
         bias = targets.mean(1) - coefficients @ truth.mean(1)
-        layer = self.layer
+        self._write(literals)
         with torch.no_grad():
-            layer.coefficients.copy_(torch.from_numpy(coefficients))
-            layer.bias.copy_(torch.from_numpy(bias))
+            self.layer.coefficients.copy_(torch.from_numpy(coefficients))
+            self.layer.bias.copy_(torch.from_numpy(bias))
         rest = targets - coefficients @ truth - bias[:, None]
         # The logarithm's slope at the end: where the energy does not rise, neither does what is judged.
-        self.unit = 2 * (float(np.square(rest).mean()) + FLOOR * float(targets.var())) / rest.size
+        self.unit = 2 * (float(np.square(rest).mean()) + FLOOR * readout.variance) / rest.size
 
     def _one_by_one(self) -> None:
         """The rules of a linear readout by tables of their own, in random order."""
@@ -167,3 +165,10 @@ def description(errors: float, count: int) -> float:
     """Nats to say which of ``count`` samples are wrong."""
     rate = min(max(errors / count, 0.0), 0.5)  # past a half it is noise
     return -count * sum(p * math.log(p) for p in (rate, 1 - rate) if p > 0)
+
+
+def per_error(errors: float, count: int) -> float:
+    """Nats of one more error: the slope of :func:`description`, kept finite and above 0."""
+    least = 0.25 / count
+    rate = min(max(errors / count, least), 0.5 - least)
+    return math.log((1 - rate) / rate)

@@ -21,7 +21,7 @@ PIECES = 50  # temperatures of a chain
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Boolean samples, bit-packed: memory is samples times columns / 8.
+    """Boolean samples, bit-packed: memory is samples, in whole blocks of 512, times columns / 8.
 
     Attributes:
         columns: (n, W) uint64, those that are not the same for all samples, and those in use.
@@ -54,8 +54,8 @@ class Rows:
 
 
 def packed(bits: Array) -> Array:
-    """(..., N) bool as (..., W) uint64, zero beyond the samples."""
-    words = -(-bits.shape[-1] // 64)
+    """(..., N) bool as (..., W) uint64, zero beyond the samples; W is a multiple of 8."""
+    words = 8 * -(-bits.shape[-1] // 512)
     out = np.zeros((*bits.shape[:-1], 8 * words), np.uint8)
     data = np.packbits(bits, axis=-1, bitorder="little")
     out[..., : data.shape[-1]] = data
@@ -93,12 +93,15 @@ class OrReadout(Readout):
 
 
 class LinearReadout(Readout):
-    r"""(m/2) log(SSE/m + floor) of targets of unit variance, with coefficients and bias by least squares."""
+    r"""(m/2) log(SSE/m + floor), with coefficients and bias by least squares, of targets of unit variance altogether.
+
+    ``variance`` is what it was: the outputs keep their proportions, as a mean squared error has them.
+    """
 
     def __init__(self, targets: Array) -> None:
         centred = targets - targets.mean(1, keepdims=True)
-        spread = np.sqrt(np.square(centred).mean(1, keepdims=True))
-        self.targets = centred / np.where(spread > 0, spread, 1.0)
+        self.variance = float(np.square(centred).mean())
+        self.targets = centred / math.sqrt(self.variance or 1.0)
         self.gains = np.zeros(targets.shape[1])
 
     def energy(self, truth: Array) -> float:

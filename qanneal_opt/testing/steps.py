@@ -131,9 +131,9 @@ def _call(optimizer: AnnealingOptimizer, name: str) -> AnnealRecord:
         start, end, after = record.loss_before, record.loss_after, float(objective())
         slack = 1e-5 * abs(start)
         require(end <= start + slack, f"at temperature 0 the judged objective rose from {start} to {end}")
-        if abs(start - before) <= slack:  # what it judges by is the objective itself
-            told = abs(end - after) <= slack
-            require(told, f"the record's loss_after is {end}, and the objective is {after}")
+        if abs(start - record.price_before - before) <= slack:  # but for a price, it judges by the objective itself
+            end -= record.price_after
+            require(abs(end - after) <= slack, f"the record's loss_after is {end}, and the objective is {after}")
     for state in [part.state_dict() for part in optimizer._alternation.steps]:
         require_plain(state, "state_dict()")
     return record
