@@ -10,15 +10,13 @@ TIMES = 4  # the CPU time of the alternation that either has alone
 
 
 def won(rows: Sequence[Row]) -> list[int]:
-    """The seeds that the alternation solves and that neither part solves alone in four times its CPU time."""
+    """The seeds that the alternation solves and that neither part solves alone in four times its CPU time.
+
+    A control ends when it solves the task, so that its CPU time is what it took.
+    """
     runs = {(row["contender"], row["seed"]): row for row in rows}
-
-    def beaten(name: str, seed: int) -> bool:
-        rival, ours = runs[name, seed], runs["ours", seed]
-        return not rival["solved"] and rival["cpu_s"] >= TIMES * ours["cpu_s"]
-
-    seeds = [seed for name, seed in runs if name == "ours" and runs[name, seed]["solved"]]
-    return [seed for seed in seeds if all(beaten(name, seed) for name in ALONE)]
+    solved = [(seed, row["cpu_s"]) for (name, seed), row in runs.items() if name == "ours" and row["solved"]]
+    return [seed for seed, spent in solved if all(runs[name, seed]["cpu_s"] >= TIMES * spent for name in ALONE)]
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -61,5 +61,6 @@ def test_a_seed_is_won_where_neither_part_solves_it_in_four_times_the_time():
             yield {"contender": name, "seed": 3, "solved": solved, "cpu_s": cpu, "metric": 0.9, "loss": 0.1}
 
     assert won(list(rows(False, 4.0))) == [3]
-    assert won(list(rows(True, 4.0))) == won(list(rows(False, 3.9))) == won(list(rows(False, 4.0, ours=False))) == []
+    assert won(list(rows(True, 3.9))) == won(list(rows(False, 3.9))) == won(list(rows(False, 4.0, ours=False))) == []
+    assert won(list(rows(True, 4.1))) == [3]  # solved, but later
     assert "1 of 1 seeds" in table([*rows(False, 4.0)])
