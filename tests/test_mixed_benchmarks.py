@@ -7,7 +7,7 @@ import torch
 import qanneal_opt as qa
 from benchmarks import mixed, regimes
 from benchmarks.mixed_models import SoftRules
-from benchmarks.mixed_table import table, won
+from benchmarks.mixed_table import ahead, table, won
 
 
 def test_a_multiplexer_gives_the_addressed_bit():
@@ -64,3 +64,13 @@ def test_a_seed_is_won_where_neither_part_solves_it_in_four_times_the_time():
     assert won(list(rows(True, 3.9))) == won(list(rows(False, 3.9))) == won(list(rows(False, 4.0, ours=False))) == []
     assert won(list(rows(True, 4.1))) == [3]  # solved, but later
     assert "1 of 1 seeds" in table([*rows(False, 4.0)])
+
+
+def test_a_seed_is_ahead_where_no_part_alone_is_as_accurate_or_solves_it():
+    def rows(gradients, solved=False):
+        for name, metric in (("ours", 0.9), ("gradients", gradients), ("annealing", 0.7)):
+            row = {"contender": name, "seed": 3, "metric": metric, "solved": solved and name == "gradients"}
+            yield row
+
+    assert ahead(list(rows(0.8))) == [3]
+    assert ahead(list(rows(0.9))) == ahead(list(rows(0.8, solved=True))) == []
