@@ -15,9 +15,9 @@ NAME = "rules_multiplexer"
 BASELINE = "adamw_rules"
 METRIC = "test accuracy"
 TUNING_SEEDS = rules.TUNING_SEEDS
-SOFT, THROUGH = Soft(0.03, 0.1, hard=False), Soft(0.03, 0.1, hard=True)
+SOFT, THROUGH = Soft(1.0, 0.2, hard=False), Soft(0.003, 0.02, hard=True)
 NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.0, batch=100)
-PRUNING = Pruning(6)
+PRUNING = Pruning(3)
 make = partial(rules.multiplexer, samples=400)
 tune = partial(rules.tuning, make)
 CONTENDERS = rules.contenders(make, SOFT, THROUGH, NET, PRUNING)

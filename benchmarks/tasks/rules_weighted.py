@@ -9,6 +9,6 @@ NAME = "rules_weighted"
 BASELINE = "adamw_rules"
 METRIC = "variance explained on fresh samples"
 TUNING_SEEDS = rules.TUNING_SEEDS
-SOFT, THROUGH = Soft(0.03, 0.1, hard=False), Soft(0.03, 0.1, hard=True)
+SOFT, THROUGH = Soft(0.03, 0.02, hard=False), Soft(0.03, 0.2, hard=True)
 tune = partial(rules.tuning, rules.weighted, net=False)
 CONTENDERS = rules.contenders(rules.weighted, SOFT, THROUGH)
