@@ -26,7 +26,6 @@ from benchmarks.mixed_models import Score, SoftRules
 from benchmarks.rules import TUNING_SEEDS, Problem
 from benchmarks.tuning import Round, search
 
-SECONDS = 8.0  # of CPU for each control
 STEPS, CHECK = 1000, 100  # gradient steps of a control's restart, and between its looks at test samples
 PRICE = 0.7  # of a literal, in errors
 
@@ -36,11 +35,12 @@ Layer = Callable[..., qa.RuleLayer]  # of (in_features, rules, thresholds=...)
 
 @dataclass(frozen=True)
 class Mixed:
-    """A task: problems by seed, the model at its start, and the test accuracy that solves it."""
+    """A task: problems by seed, the model at its start, the test accuracy that solves it, a control's CPU seconds."""
 
     make: Callable[[int], Problem]
     build: Callable[[Problem, Layer], Score]
     enough: float
+    seconds: float = 8.0
 
 
 def over_thresholds(task: Problem, layer: Layer, linear: int = 0, thresholds: int = 1) -> Score:
@@ -106,8 +106,8 @@ def alternate(mixed: Mixed, seed: int, setting: Alternation, **options: Any) -> 
 class Best:
     """The best test accuracy a control has shown, and whether it may go on."""
 
-    def __init__(self, task: Problem, enough: float) -> None:
-        self.task, self.enough, self.until = task, enough, time.process_time() + SECONDS
+    def __init__(self, task: Problem, mixed: Mixed) -> None:
+        self.task, self.enough, self.until = task, mixed.enough, time.process_time() + mixed.seconds
         self.row: dict[str, Any] = {"metric": -1.0, "solved": False}
 
     @property
@@ -124,7 +124,7 @@ def anneal(mixed: Mixed, seed: int, setting: Alternation, **options: Any) -> dic
     """Annealing alone, from fresh starts: the step refits what lies above, and what lies below stays at its start."""
     task = mixed.make(seed)
     torch.manual_seed(seed)
-    best, moves = Best(task, mixed.enough), 0
+    best, moves = Best(task, mixed), 0
     while best.open:
         model = mixed.build(task, qa.RuleLayer)
         optimizer = annealed(model, task, setting, **options)
@@ -149,7 +149,7 @@ def gradients(mixed: Mixed, seed: int, setting: Soft) -> dict[str, Any]:
     """AdamW on the same model with soft literals, from fresh starts; judged as it is and with rounded literals."""
     task = mixed.make(seed)
     torch.manual_seed(seed)
-    best, steps = Best(task, mixed.enough), 0
+    best, steps = Best(task, mixed), 0
     while best.open:
         model = mixed.build(task, partial(SoftRules, hard=setting.hard))
         base = torch.optim.AdamW(model.parameters(), lr=setting.lr, weight_decay=0.0, fused=True)

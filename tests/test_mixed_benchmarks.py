@@ -47,10 +47,9 @@ def test_soft_rules_are_the_layer_where_memberships_are_decided():
         assert soft.members.grad.isfinite().all() and soft.thresholds.grad.abs().sum() > 0
 
 
-def test_the_alternation_learns_what_annealing_alone_does_not(monkeypatch):
-    task = mixed.Mixed(lambda seed: regimes.regimes(seed, 8, 400, 1), mixed.over_thresholds, enough=0.95)
+def test_the_alternation_learns_what_annealing_alone_does_not():
+    task = mixed.Mixed(lambda seed: regimes.regimes(seed, 8, 400, 1), mixed.over_thresholds, enough=0.95, seconds=0.3)
     assert mixed.alternate(task, 1000, mixed.Alternation(moves=10_000))["solved"]
-    monkeypatch.setattr(mixed, "SECONDS", 0.3)
     assert not mixed.anneal(task, 1000, mixed.Alternation(moves=10_000))["solved"]
     assert mixed.gradients(task, 1000, mixed.Soft(0.05, 0.1, "thresholds"))["ge"] > 0
 
