@@ -14,6 +14,8 @@ RULES = (
     "rules_dnf",
     "automaton",
     "automaton_noisy",
+    "mixed_thresholds",
+    "mixed_linear",
 )
 LEGEND = "Seeds solved, mean CPU seconds of a seed and, in brackets, those of the slowest one."
 
