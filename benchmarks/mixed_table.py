@@ -44,7 +44,7 @@ def table(rows: Sequence[Row]) -> str:
     seeds = sum(row["contender"] == "ours" for row in rows)
     legend = (
         "Means, with standard errors. Solved by the alternation, and by neither part alone in "
-        f"{TIMES} times its CPU time: {len(won(rows))} of {seeds} seeds. More accurate than both, of which neither solved "
-        f"the task: {len(ahead(rows))} of {seeds}."
+        f"{TIMES} times its CPU time: {len(won(rows))} of {seeds} seeds. More accurate than both, neither of which "
+        f"solved the task: {len(ahead(rows))} of {seeds}."
     )
     return f"{markdown(header, lines)}\n\n{legend}"
