@@ -136,5 +136,6 @@ def test_a_small_network_goes_through_all_of_it(tmp_path, monkeypatch):
     assert "| 1234.5 alone, 2 threads |" in table.tables([*records, quiet])
     fewer = table.tables([record for record in records if record["contender"] != "rtn" or record["draw"]])
     assert "mean of 2 draws; rtn of 1" in fewer
+    assert "calibrated on points**, one draw" in table.tables([record for record in records if not record["draw"]])
     table.plot(records, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000

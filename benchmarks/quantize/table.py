@@ -121,9 +121,10 @@ def tables(records: Sequence[Record]) -> str:
         found = runs(records, *head)
         first = next(iter(found.values()))
         draws = len(dict.fromkeys(record["draw"] for mine in found.values() for record in mine))
+        mean = f"mean of {draws} draws" if draws > 1 else "one draw"
         few = [f"{name} of {len(mine)}" for name, mine in found.items() if len(mine) < draws]
         note = f"; {', '.join(few)}, and its ratios on the same" if few else ""
-        parts.append(f"**{', '.join(head[:2])}, calibrated on {head[2]}**, mean of {draws} draws{note}\n")
+        parts.append(f"**{', '.join(head[:2])}, calibrated on {head[2]}**, {mean}{note}\n")
         parts.append(_markdown([_header(first[0]), *_rows(records, head)]) + "\n")
         rows = [["MSE of", "in units of", "data", "ratio (95% interval)"]]
         for ours, theirs in PAIRS:
