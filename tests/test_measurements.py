@@ -85,6 +85,8 @@ def test_overlap_compares_every_way_with_none_and_with_blocking(monkeypatch):
     assert "steps/s, 1 seeds | share | loss, 2 seeds" in lines[0]
     assert "| asynchronous | 10 | 0.333 | 1 (0); ×0.500" in lines[4] and lines[4].endswith("2 of 2 no worse |")
     assert lines[5].endswith("0 of 2 no worse |")
+    untimed = overlap.table([row for row in rows if row["seed"]])
+    assert untimed.startswith("| annealing every | way | loss, 1 seeds |")
 
 
 def test_what_ocean_would_take_of_a_call_is_told(capsys, monkeypatch):
