@@ -24,7 +24,7 @@ def rules(records: Sequence[report.Record]) -> str:
     """Which contender solves how many seeds of each task of rules, and at what cost; empty without such rows."""
     groups = report.by_seed(record for record in records if record["task"] in RULES)
     tasks = [task for task in RULES if any(of == task for of, _ in groups)]
-    names = dict.fromkeys(name for _, name in groups)
+    names = dict.fromkeys(name for task in tasks for of, name in groups if of == task)
     lines = [[name, *(_cell(groups.get((task, name), {})) for task in tasks)] for name in names]
     return f"{markdown(['contender', *tasks], lines)}\n\n{LEGEND}" if tasks else ""
 
