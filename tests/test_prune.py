@@ -312,7 +312,7 @@ def test_it_leaves_no_trace_but_weights():
         ({"pattern": "rows", "scope": "row"}, "Invalid scope: 'row' with pattern 'rows'"),
         ({"pattern": "rows", "method": "obs"}, "Invalid method: 'obs' with pattern 'rows'"),
         ({"pattern": "rows", "start": "obs"}, "Invalid start: 'obs' with pattern 'rows'"),
-        ({"stages": 0}, "Invalid stages: 0; must be an int of at least 1"),
+        ({"stages": 0}, "Invalid stages: 0; an int of at least 1 is needed"),
         ({"refits": -1}, "Invalid refits: -1"),
         ({"num_reads": 1.5}, "Invalid num_reads: 1.5"),
         ({"damping": 0.0}, "Invalid damping: 0.0; positive"),

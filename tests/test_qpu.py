@@ -373,7 +373,7 @@ def test_chains_that_break_are_made_stronger(tmp_path):
 
 
 def test_little_time_is_spent_outside_of_the_sampler(tmp_path):
-    """CPU seconds of the call that others on the machine disturb least: they share its caches, if not its clock."""
+    """CPU seconds, medians of seven calls, the least of three: other processes share the caches, if not the clock."""
     machine, spent, outside = MockMachine("pegasus", (16,)), [], []
     draw = machine.sample
 
@@ -385,12 +385,12 @@ def test_little_time_is_spent_outside_of_the_sampler(tmp_path):
 
     machine.sample = timed
     sampler = QPU(machine, cache=tmp_path)
-    for k in range(8):
+    for k in range(22):  # the first finds the embedding
         begun = time.process_time()
         drawn = sampler.sample_arrays(problem(64, seed=k), seed=k, temperature=16.0)
         outside.append(time.process_time() - begun - spent[-1])
         assert drawn.info["variables"] == 64
-    assert min(outside[1:]) < 0.010
+    assert min(np.median(np.reshape(outside[1:], (3, 7)), 1)) < 0.010
 
 
 @pytest.mark.slow

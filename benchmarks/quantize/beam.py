@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import harness
-from benchmarks.rows import Row, markdown, write
+from benchmarks.measurement import show
+from benchmarks.rows import Row, markdown
 from qanneal_opt.compress.beam import beam
 from qanneal_opt.compress.factor import Factor
 from qanneal_opt.compress.grid import fit_grid
@@ -79,9 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with harness.single_thread():
         measure(INPUTS[0], seeds[0])  # compiles
         records = [record for inputs, seed in product(INPUTS, seeds) for record in measure(inputs, seed)]
-    if options.output:
-        write(options.output, records)
-    print(table(records))
+    show(records, table, options.output)
     return 0
 
 

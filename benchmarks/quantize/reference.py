@@ -13,9 +13,10 @@ from torch import Tensor
 
 import qanneal_opt as qa
 from benchmarks import harness
+from benchmarks.measurement import show
 from benchmarks.quantize import minilm, text
 from benchmarks.quantize.run import WIDTHS
-from benchmarks.rows import Row, markdown, write
+from benchmarks.rows import Row, markdown
 from qanneal_opt.compress.grid import Grid
 from qanneal_opt.compress.layers import find_layers
 from qanneal_opt.curvature.feed import Feed
@@ -80,9 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write JSON lines")
     options = parser.parse_args(arguments)
     records = list(compare(options.widths, options.draw))
-    if options.output:
-        write(options.output, records)
-    print(table(records))
+    show(records, table, options.output)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.compress.factor import Factor
 from qanneal_opt.compress.grid import Grid
 from qanneal_opt.compress.threads import in_threads
@@ -27,8 +28,7 @@ def beam(weight: Tensor, grid: Grid, factor: Factor, *, width: int = 16, threads
     Returns:
         The codes ``(R, C)`` uint8, on the device of ``weight``.
     """
-    if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= 1024:
-        raise ValueError(f"Invalid width: {width}; an int from 1 to 1024 is needed")
+    check_int("width", width, 1, 1024)
     from qanneal_opt.compress.kernels_beam import search
 
     order = factor.order.cpu()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.floats import shape_of
 
 __all__ = ["ZEROS", "Grid", "fit_grid"]
@@ -99,8 +100,7 @@ def fit_grid(
     >>> fit_grid(weight, torch.eye(4), 2, weighted=False).scale
     tensor([[1.]])
     """
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-        raise ValueError(f"Invalid bits: {bits}; an int from 1 to 8 is needed")
+    check_int("bits", bits, 1, 8)
     if zero not in ZEROS:
         raise ValueError(f"Invalid zero: {zero!r}; must be one of {ZEROS}")
     if weight.ndim != 2 or not weight.numel():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qanneal_opt import samplers
+from qanneal_opt.checks import check_int
 from qanneal_opt.compress.groups import Dense, Group, Plain, RowBlocks
 from qanneal_opt.compress.kinds import Layer
 from qanneal_opt.compress.layers import find_layers
@@ -119,9 +120,7 @@ def prune(
         raise ValueError(f"Invalid damping: {damping}; positive finite numbers are needed")
     counts = {"stages": stages, "refits": refits, "num_reads": num_reads, "dense_limit": dense_limit}
     for name, count in counts.items():
-        least = 0 if name == "refits" else 1
-        if isinstance(count, bool) or not isinstance(count, int) or count < least:
-            raise ValueError(f"Invalid {name}: {count}; must be an int of at least {least}")
+        check_int(name, count, 0 if name == "refits" else 1)
     seat = samplers.resolve(sampler)
     layers, alone = _layers(model, objective, skip, shape)
     plain = method == "magnitude" and not compensate

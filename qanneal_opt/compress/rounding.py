@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.compress.beam import beam
 from qanneal_opt.compress.factor import Factor
 from qanneal_opt.compress.gptq import gptq_on_best
@@ -46,8 +47,9 @@ def round_matrix(
 
     ``"rtn"`` takes the nearest codes and ``"gptq"`` one column after the other; ``"beam"`` keeps the ``beam_width``
     cheapest beginnings of each row instead of one. ``"cd"`` goes from GPTQ's codes down to where no single step
-    of a weight lowers f, as far as a few visits of each row take it where G couples rows; ``"anneal"`` is never worse
-    than that. The first three do not see G.
+    of a weight lowers f, as far as a few visits of each row take it where G couples rows; on a grid,
+    ``"anneal"`` ends no higher than that. Grids are refitted afterwards, which either may profit from more. The first
+    three do not see G.
 
     Args:
         problem: the matrix, and what its error costs.
@@ -87,8 +89,7 @@ def round_matrix(
     if zero not in ZEROS:
         raise ValueError(f"Invalid zero: {zero!r}; must be one of {ZEROS}")
     for name, value, least in (("sweeps", sweeps, 0), ("kronecker_passes", kronecker_passes, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"Invalid {name}: {value}; an int of at least {least} is needed")
+        check_int(name, value, least)
     for name, number in (("damping", damping), ("output_damping", output_damping)):
         if not 0 <= number < math.inf:
             raise ValueError(f"Invalid {name}: {number}; a finite number from 0 is needed")

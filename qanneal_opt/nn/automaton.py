@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.nn.flips import Flips
 
 PAD = -1
@@ -55,8 +56,7 @@ class AutomatonLayer(nn.Module):
     ) -> None:
         super().__init__()
         for name, count in (("symbols", symbols), ("states", states)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"Invalid {name}: {count}; an int of at least 1 is needed")
+            check_int(name, count, 1)
         self.symbols, self.states = symbols, states
         self.register_buffer("table", torch.zeros(states, symbols, dtype=torch.int64, device=device))
         self.register_buffer("outputs", torch.zeros(states, dtype=torch.bool, device=device))

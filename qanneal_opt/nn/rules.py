@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.nn.flips import Flips
 
 WIDTH = 0.2  # of the smooth step that gives a threshold its gradient, in units of an input's spread
@@ -83,8 +84,7 @@ class RuleLayer(nn.Module):
             ("out_features", out_features, 1),
             ("thresholds", thresholds, 0),
         ):
-            if isinstance(count, bool) or not isinstance(count, int) or count < least:
-                raise ValueError(f"Invalid {name}: {count}; an int of at least {least} is needed")
+            check_int(name, count, least)
         if readout not in ("or", "linear"):
             raise ValueError(f'Invalid readout: {readout!r}; "or" or "linear" is needed')
         if readout == "or" and out_features != 1:

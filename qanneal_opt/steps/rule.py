@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from qanneal_opt.checks import check_int
 from qanneal_opt.nn import AutomatonLayer, RuleLayer
 from qanneal_opt.objective import Objective
 from qanneal_opt.schedule import Cooling
@@ -90,8 +91,7 @@ class RuleStep:
             ("refit", refit, 0),
             ("threads", 1 if threads is None else threads, 1),
         ):
-            if isinstance(count, bool) or not isinstance(count, int) or count < least:
-                raise ValueError(f"Invalid {name}: {count}; an int of at least {least} is needed")
+            check_int(name, count, least)
         number = isinstance(l0, (int, float)) and not isinstance(l0, bool) and 0 <= l0 < math.inf
         if l0 != "auto" and not number:
             raise ValueError(f'Invalid l0: {l0!r}; "auto" or a finite number of at least 0 is needed')
