@@ -2,14 +2,17 @@
 
 Digits 64-6-10, weights binary with one scale a row, batches of 128. After a straight-through warm-up come 40 annealing
 steps of `QuboStep` at its default temperatures, one every so many gradient steps, a QUBO of 32 variables each. The
-annealer stands behind a sleep as long as 20 gradient steps of the warm-up. "none" goes on straight-through. Gradient
-steps a second are those of the median annealing period, in seconds of the training thread: its CPU time and the time
-that it waited for answers; on a machine that is busy with other things they scatter all the same. With `--busy` the
-sampler computes instead of sleeping, and seconds are those of wall clock. The loss, over all training data at the end,
-does not depend on the machine.
+annealer stands behind a sleep as long as 20 gradient steps of the warm-up. "none" goes on straight-through. The ways
+of a seed are trained in turn, one period from annealing step to annealing step each, and the share is the median over
+periods of the time that "none" took to what the way took just after: what else the machine does meets both. Seconds are
+those of the training thread: its CPU time and the time that it waited for answers. With `--busy` the sampler computes
+instead of sleeping, and seconds are those of wall clock. The loss, over all training data at the end, depends on no
+clock.
 
-The committed rows are those of `--seeds 0:20 --no-latency`: losses alone.
+The committed rows are those of `--seeds 0:5`, and of `--seeds 5:20 --no-latency` for losses.
 """
+
+from __future__ import annotations
 
 import benchmarks.one_thread  # noqa: F401
 
@@ -18,7 +21,6 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -60,47 +62,67 @@ class Far:
         return self.inner.sample_arrays(qubo, **arguments)
 
 
-def run(seed: int, way: str, every: int, slow: bool, busy: bool) -> Row:
-    """Train once."""
-    sampler, last = Far(busy), WARMUP + CALLS * every
-    step = qa.QuboStep(sampler, proposals=32, variables=32, **WAYS[way])
-    training = Training(seed, None if way == "none" else step, qa.Every(every, start=WARMUP, stop=last))
+class Run:
+    """One way of training, a warm-up and then a period at a time, on a clock that stands still between its calls."""
 
-    def waited() -> float:
-        return sum(record.seconds["sample"] for record in training.optimizer.records) if WAYS[way] else sampler.slept
+    def __init__(self, seed: int, way: str, every: int, slow: bool, busy: bool) -> None:
+        self.way, self.every, self.seed, self.busy = way, every, seed, busy
+        self.sampler = Far(busy)
+        step = qa.QuboStep(self.sampler, proposals=32, variables=32, **WAYS[way])
+        schedule = qa.Every(every, start=WARMUP, stop=WARMUP + CALLS * every)
+        self.training = Training(seed, None if way == "none" else step, schedule)
+        warm = self._seconds(WARMUP - 1)
+        self.sampler.seconds = slow * LATENCY * warm / (WARMUP - 1)
+        self._seconds(1)  # the first annealing step: codes are handed over
+        self.periods: list[float] = []
 
-    def clock() -> float:
-        return time.perf_counter() if busy else time.thread_time() + waited()
+    def period(self) -> None:
+        """Train until after the next annealing step."""
+        self.periods.append(self._seconds(self.every))
 
-    began, moments = clock(), []
-    for k in range(1, last + 1):
-        training.step()
-        if k == WARMUP:
-            sampler.seconds = slow * LATENCY * (clock() - began) / WARMUP
-        if k >= WARMUP and (k - WARMUP) % every == 0:
-            moments.append(clock())
-    return {
-        "way": way,
-        "every": every,
-        "seed": seed,
-        "steps_per_s": every / statistics.median(after - before for before, after in pairwise(moments)),
-        "latency_s": sampler.seconds,
-        "waited_s": waited(),
-        "loss": float(training.objective()),
-    }
+    def row(self, base: Run) -> Row:
+        """What came of it, its speed beside that of ``base`` in the same moments."""
+        shares = [without / mine for mine, without in zip(self.periods, base.periods, strict=True)]
+        return {
+            "way": self.way,
+            "every": self.every,
+            "seed": self.seed,
+            "steps_per_s": self.every / statistics.median(self.periods),
+            "share": statistics.median(shares),
+            "latency_s": self.sampler.seconds,
+            "waited_s": self._waited(),
+            "loss": float(self.training.objective()),
+        }
+
+    def _seconds(self, steps: int) -> float:
+        began = self._clock()
+        for _ in range(steps):
+            self.training.step()
+        return self._clock() - began
+
+    def _clock(self) -> float:
+        return time.perf_counter() if self.busy else time.thread_time() + self._waited()
+
+    def _waited(self) -> float:
+        if WAYS[self.way]:
+            return sum(record.seconds["sample"] for record in self.training.optimizer.records)
+        return self.sampler.slept
 
 
 def runs(every: Sequence[int], seeds: Sequence[int], slow: bool, busy: bool) -> Iterator[Row]:
-    """All ways, interleaved; a first run, which compiles, is left out."""
-    run(seeds[0], "asynchronous", 1, False, False)
+    """All ways of a seed, in turn period by period; a first run, which compiles, is left out."""
+    Run(seeds[0], "asynchronous", 1, False, False).period()
     for period in every:
         for seed in seeds:
-            for way in WAYS:
-                yield run(seed, way, period, slow, busy)
+            ways = [Run(seed, way, period, slow, busy) for way in WAYS]
+            for _ in range(CALLS):
+                for one in ways:
+                    one.period()
+            yield from (one.row(ways[0]) for one in ways)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Medians over seeds of steps a second, as a share of those without annealing of the same seed; means of losses.
+    """Medians over seeds of steps a second and of their share of those without annealing; means of losses.
 
     Speeds are those of rows with a slow sampler, if there are any.
     """
@@ -111,15 +133,13 @@ def table(rows: Sequence[Row]) -> str:
     for every in dict.fromkeys(row["every"] for row in rows):
         found = _by_way(rows, every)
         for way, mine in found.items():
-            cells = _speeds(_timed(mine), _timed(found["none"])) if timed else []
+            cells = _speeds(_timed(mine)) if timed else []
             lines.append([f"{every} steps", way, *cells, _losses(found, way)])
     return markdown(header, lines)
 
 
-def _speeds(mine: Sequence[Row], base: Sequence[Row]) -> list[str]:
-    pairs = list(zip(mine, base, strict=True))
-    speed = statistics.median(row["steps_per_s"] for row, _ in pairs)
-    share = statistics.median(row["steps_per_s"] / other["steps_per_s"] for row, other in pairs)
+def _speeds(rows: Sequence[Row]) -> list[str]:
+    speed, share = (statistics.median(row[name] for row in rows) for name in ("steps_per_s", "share"))
     return [f"{speed:.0f}", f"{share:.3f}"]
 
 

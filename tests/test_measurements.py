@@ -73,13 +73,14 @@ def test_overlap_compares_every_way_with_none_and_with_blocking(monkeypatch):
     rows = list(overlap.runs([2], [1000, 1001], True, False))
     assert [row["way"] for row in rows] == 2 * list(overlap.WAYS)
     assert all(row["steps_per_s"] > 0 and row["latency_s"] > 0 for row in rows)
-    again = overlap.run(1000, "asynchronous", 2, False, False)
-    assert again["loss"] == rows[2]["loss"]  # the clock decides nothing
+    assert rows[0]["share"] == rows[4]["share"] == 1.0
+    again = next(overlap.runs([2], [1001], False, False))
+    assert again["loss"] == rows[4]["loss"] != rows[0]["loss"]  # the clock decides nothing
     losses = {"none": 3.0, "blocking": 2.0, "asynchronous": 1.0, "with lag": 2.5}
     rows = [
-        {"way": way, "every": 2, "seed": seed, "steps_per_s": speed * loss, "loss": loss, "latency_s": latency}
+        {"way": way, "every": 2, "seed": seed, "steps_per_s": 10.0, "share": share * loss, "loss": loss, "latency_s": t}
         for way, loss in losses.items()
-        for seed, speed, latency in ((0, 10, 0.1), (1, 70, 0.0))  # the speed of the second does not count
+        for seed, share, t in ((0, 1 / 3, 0.1), (1, 7.0, 0.0))  # the speed of the second does not count
     ]
     lines = overlap.table(rows).splitlines()
     assert "steps/s, 1 seeds | share | loss, 2 seeds" in lines[0]

@@ -144,30 +144,31 @@ class EncodedLevels(Encoded):
         allowed: Tensor | None = None,
     ) -> tuple[Moves, Tensor]:
         """Rank each weight's best alternative level; with more than three levels, its two neighbours."""
-        kept_index, kept_target, kept_score = [], [], []
-        at = 0  # where the block begins
+        ranked, at = [], 0  # at: where the block begins
         for part, scale in self.quantizer.blocks(self.scale):
             codes, weights = self.codes[part], self.param.detach()[part].flatten()
             target = self._alternatives(codes.flatten())  # (A, n)
-            signs = self.levels[target]
+            signs = self.levels.take(target)
             if self.zero is not None:
                 signs = signs - self.quantizer.share(self.zero, part).expand(codes.shape).reshape(-1)
             displacement = signs * scale.expand(codes.shape).reshape(-1) - weights
             score = gradient[part].flatten() * displacement  # (A, n)
             if temperature > 0:
                 score = score - temperature * gumbel(tuple(score.shape), generator, score.device)
-            score, which = torch.where(displacement == 0, math.inf, score).min(0)
+            score = score.masked_fill(displacement == 0, math.inf)
+            score, which = score.min(0) if len(score) > 1 else (score[0], None)
             if allowed is not None:
                 score = torch.where(allowed[part].flatten(), score, math.inf)
             best = keep_best(score, count)
-            kept_index.append(best + at)
-            kept_target.append(target[which[best], best])
-            kept_score.append(score[best])
+            target = target[0, best] if which is None else target[which[best], best]
+            ranked.append((best + at if at else best, target, score[best]))
             at += codes.numel()
-        score = torch.cat(kept_score)
-        best = keep_best(score, count)
-        index, target = torch.cat(kept_index)[best], torch.cat(kept_target)[best]
-        return self._moves(index, target), score[best].cpu().double()
+        index, target, score = ranked[0]
+        if len(ranked) > 1:
+            index, target, score = (torch.cat(parts) for parts in zip(*ranked, strict=True))
+            best = keep_best(score, count)
+            index, target, score = index[best], target[best], score[best]
+        return self._moves(index, target), score.cpu().double()
 
     def sweep(self, generator: torch.Generator) -> Moves:
         """Give each weight, in random order, another level at random."""
@@ -231,14 +232,14 @@ class EncodedLevels(Encoded):
         return self.param._version, self.param.data_ptr()
 
     def _values(self, index: Tensor, target: Tensor) -> Tensor:
-        signs = self.levels[target]
+        signs = self.levels.take(target)
         if self.zero is not None:
             signs = signs - self.zero.expand(self.param.shape).take(index)
         return signs * self.scale.expand(self.param.shape).take(index)
 
     def _moves(self, index: Tensor, target: Tensor) -> Moves:
         value = self._values(index, target)
-        displacement = value - self.param.detach().flatten()[index]
+        displacement = value - self.param.detach().take(index)
         owner = torch.full((len(index),), self.owner, dtype=torch.int64)
         start = torch.arange(len(index) + 1)
         return Moves(owner, index.cpu(), displacement.cpu(), value.cpu(), target.cpu(), start)

@@ -66,18 +66,27 @@ def component(net: Any, change: Any, c: int) -> Any:
 
 
 @compiled
-def curvature(net: Any, rows: Row, left: Any, right: Any, out: Row, one: Row, two: Row) -> None:
-    """Write w (sum_c p_c s_c t_c - (p.s) (p.t)) for the directions s and t of two changes."""
+def mean(net: Any, rows: Row, change: Any, out: Row) -> None:
+    """Write p.t, with t the direction of a change."""
+    n = net.length
+    fill(out, ZERO, n)
+    for c in range(net.classes):
+        x, p = component(net, change, c), at(rows, (net.softmax + c) * n)
+        if x != ZERO:
+            for s in range(n):
+                out[s] += x * p[s]
+
+
+@compiled
+def curvature(net: Any, rows: Row, left: Any, right: Any, one: Row, two: Row, out: Row) -> None:
+    """Write w (sum_c p_c s_c t_c - (p.s) (p.t)) for the directions s and t of two changes, whose means are given."""
     n, w = net.length, at(rows, net.sample * net.length)
     fill(out, ZERO, n)
-    fill(one, ZERO, n)
-    fill(two, ZERO, n)
     for c in range(net.classes):
-        p, x, y = at(rows, (net.softmax + c) * n), component(net, left, c), component(net, right, c)
-        for s in range(n):
-            one[s] += x * p[s]
-            two[s] += y * p[s]
-            out[s] += (x * y) * p[s]
+        xy, p = component(net, left, c) * component(net, right, c), at(rows, (net.softmax + c) * n)
+        if xy != ZERO:  # changes of outputs move one class each
+            for s in range(n):
+                out[s] += xy * p[s]
     for s in range(n):
         out[s] = w[s] * (out[s] - one[s] * two[s])
 
@@ -87,12 +96,12 @@ def couplings(address: int, changes: int, order: Ints, begin: Ints, room: Floats
     """Add up C over single weights of the last two layers, for cross-entropy.
 
     Such a change moves the outputs by a_k(s) t_k with a direction t_k that is the same for all samples. Changes
-    ``order[begin[g] : begin[g + 1]]`` share theirs. ``room``: (m + 4, length); ``out``: (m, m), upper half by
+    ``order[begin[g] : begin[g + 1]]`` share theirs. ``room``: (m + groups + 2, length); ``out``: (m, m), upper half by
     ``order``, zero at first.
     """
     net = net_of(address)
     n, units = net.length, floats(room.ctypes.data)
-    spare = at(units, order.size * n)
+    means, spare = at(units, order.size * n), at(units, (order.size + begin.size - 1) * n)
     for block in range(net.blocks):
         rows = block_rows(net, block)
         for k in range(order.size):
@@ -105,10 +114,12 @@ def couplings(address: int, changes: int, order: Ints, begin: Ints, room: Floats
             else:
                 scaled(a, d, x, n)
         for g in range(begin.size - 1):
-            left = nth_change(changes, order[begin[g]])
+            mean(net, rows, nth_change(changes, order[begin[g]]), at(means, g * n))
+        for g in range(begin.size - 1):
+            left, one = nth_change(changes, order[begin[g]]), at(means, g * n)
             for h in range(g, begin.size - 1):
-                q, row = spare, at(spare, n)
-                curvature(net, rows, left, nth_change(changes, order[begin[h]]), q, at(spare, 2 * n), at(spare, 3 * n))
+                q, row, right = spare, at(spare, n), nth_change(changes, order[begin[h]])
+                curvature(net, rows, left, right, one, at(means, h * n), q)
                 for k in range(begin[g], begin[g + 1]):
                     a = at(units, k * n)
                     for s in range(n):

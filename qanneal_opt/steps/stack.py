@@ -149,7 +149,7 @@ class Stack:
         direction = located["layer"] * (layers["outputs"].max() + 1) + located["row"]
         order = np.argsort(direction, kind="stable")
         begin = np.flatnonzero(np.diff(direction[order], prepend=-1, append=direction.max(initial=0) + 1))
-        room = np.empty((len(order) + 4) * self.net.data.shape[2], np.float32)
+        room = np.empty((len(order) + len(begin) + 1) * self.net.data.shape[2], np.float32)
         out = np.zeros((len(order), len(order)))
         couplings(self.net.address, located.ctypes.data, order, begin, room, out)
         return torch.from_numpy(np.where(out == 0.0, out.T, out))
