@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks import harness, overview, report
+from benchmarks import harness, overview, report, rows
 from benchmarks.harness import BadInput
 
 
@@ -54,34 +54,26 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _run(task: harness.Task, names: Sequence[str], seeds: Sequence[int], json_out: bool, output: Path | None) -> None:
-    lines: list[str] = []
+    records = []
     for record in harness.run(task, names, seeds):
-        lines.append(json.dumps(record))
-        print(lines[-1] if json_out else _line(record), flush=True)
+        records.append(record)
+        print(json.dumps(record) if json_out else _line(record), flush=True)
     if output:
-        _write(output, lines)
-
-
-def _write(path: Path, lines: Sequence[str]) -> None:
-    """Write beside the place and rename: an interrupted run leaves the old results whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(f"{line}\n" for line in lines))
-    part.replace(path)
+        rows.write(output, records)
 
 
 def _tune(task: harness.Task, output: Path | None) -> None:
     if task.tune is None:
         raise BadInput(f"Invalid task: {task.name!r} has nothing to tune")
-    lines: list[str] = []
+    tried = []
     with harness.single_thread():
         for row in task.tune():
-            lines.append(json.dumps(row))
+            tried.append(row)
             print(
                 " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()),
                 flush=True,
             )
-    _write(output or harness.RESULTS / f"tuning_{task.name}.jsonl", lines)
+    rows.write(output or harness.RESULTS / f"tuning_{task.name}.jsonl", tried)
 
 
 def _report(files: Sequence[Path], readme: Path, check: bool) -> int:

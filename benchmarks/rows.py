@@ -15,10 +15,12 @@ def read(path: Path) -> list[Row]:
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """Write all of them, or leave the file as it was."""
+    """Write beside the place and rename: whatever interrupts it, the file is the old one or the new one."""
     text = "".join(f"{json.dumps(row)}\n" for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)
 
 
 def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

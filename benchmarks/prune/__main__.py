@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import harness, rows
+from benchmarks import harness, measurement
 from benchmarks.prune import run, table
 from benchmarks.prune.contenders import CONTENDERS
 
@@ -26,17 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = harness.parse_seeds("0" if options.quick else options.seeds)
     # A quick run shows that all works; it never takes the place of the committed one.
     output = options.output or (None if options.quick else harness.RESULTS / "prune.jsonl")
-    records = rows.read(output) if output and output.exists() else []
-    records = [record for record in records if record["density"] not in options.densities]  # other densities stay
+    log = measurement.Log(output, lambda record: record["density"] in options.densities)
     for record in run.run(names, options.densities, seeds, run.TUNING_SEEDS[:1] if options.quick else run.TUNING_SEEDS):
-        records.append(record)
         told = f"{record['phase']}, density {record['density']}, seed {record['seed']}, {record['contender']}"
-        print(f"{told}: loss {record['loss']:.4g}", flush=True)
-        if output:
-            rows.write(output, records)
-    print(table.tables(records))
-    if output:
-        table.plot(records, output.with_suffix(".png"))
+        log.add([record], f"{told}: loss {record['loss']:.4g}")
+    log.close(table.tables, table.plot)
     return 0
 
 

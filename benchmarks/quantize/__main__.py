@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import harness, rows
+from benchmarks import harness, measurement
 from benchmarks.quantize import run, table
 from benchmarks.quantize.contenders import CONTENDERS
 from benchmarks.quantize.subjects import SUBJECTS
@@ -35,18 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wanted = options.calibrations is None or record["calibration"] in options.calibrations
         return place and wanted and record["contender"] in names
 
-    records: list[run.Record] = []
-    if output and output.exists():  # what is not measured again stays
-        records = [record for record in rows.read(output) if not again(record)]
+    log = measurement.Log(output, again)
     for subject in subjects:
         for record in run.run(subject, widths, draws, names, options.calibrations, alone=options.alone):
-            records.append(record)
-            print(", ".join(map(str, (*table.panel(record), record["draw"], record["contender"]))), flush=True)
-            if output:
-                rows.write(output, records)
-    print(table.tables(records))
-    if output:
-        table.plot(records, output.with_suffix(".png"))
+            log.add([record], ", ".join(map(str, (*table.panel(record), record["draw"], record["contender"]))))
+    log.close(table.tables, table.plot)
     return 0
 
 

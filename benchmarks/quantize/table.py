@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.quantize.contenders import PAIRS
 from benchmarks.quantize.measures import ratio
+from benchmarks.rows import markdown
 
 Record = dict[str, Any]
 Panel = tuple[str, str, str]  # network, width, calibration
@@ -109,11 +110,6 @@ def _header(record: Record) -> list[str]:
     return [*header, "layers / gptq", "on unseen data", "gain kept", "seconds", "MB added"]
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 def tables(records: Sequence[Record]) -> str:
     """For each network, width and calibration a table of contenders, and one of what ours is to each of the others."""
     parts = [LEGEND + "\n"]
@@ -125,13 +121,13 @@ def tables(records: Sequence[Record]) -> str:
         few = [f"{name} of {len(mine)}" for name, mine in found.items() if len(mine) < draws]
         note = f"; {', '.join(few)}, and its ratios on the same" if few else ""
         parts.append(f"**{', '.join(head[:2])}, calibrated on {head[2]}**, {mean}{note}\n")
-        parts.append(_markdown([_header(first[0]), *_rows(records, head)]) + "\n")
-        rows = [["MSE of", "in units of", "data", "ratio (95% interval)"]]
+        parts.append(markdown(_header(first[0]), _rows(records, head)) + "\n")
+        rows = []
         for ours, theirs in PAIRS:
             for kind in first[0]["judged"] if {ours, theirs} <= set(found) else ():
                 rows.append([ours, theirs, kind, against(records, head, ours, theirs, kind)])
-        if rows[1:]:
-            parts.append(_markdown(rows) + "\n")
+        if rows:
+            parts.append(markdown(["MSE of", "in units of", "data", "ratio (95% interval)"], rows) + "\n")
         if {"fast", "ours without Kronecker"} <= set(found):
             above, of = layers_above(*common(found["ours without Kronecker"], found["fast"]))
             parts.append(f"Layers where annealing without Kronecker ends above coordinate descent: {above} of {of}.\n")

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import harness, rows
+from benchmarks import harness, measurement
 from benchmarks.solvers import instances, peers, race, table
 
 
@@ -34,20 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line, flush=True)
         small = instances.Instance("warm-up", instances.palubeckis(40, 50, 1))
         list(race.measure(small, [(s, s.ladder[0]) for s in solvers], 2, race.TUNING_SEED, 1.0))
-        # What a file holds of other instances stays, so that one instance can be raced again.
-        records = rows.read(output) if output and output.exists() else []
-        records = [record for record in records if record["instance"] not in names]
+        log = measurement.Log(output, lambda record: record["instance"] in names)
         for name in names:
             instance = instances.instance(name)
-            records += race.race(
-                instance, solvers, reads=reads, cap=cap, tuning_reads=min(reads, 20), tuning_cap=cap / 2
-            )
-            print(f"{name}: raced, best energy {records[-1]['best']:.17g}", flush=True)
-            if output:
-                rows.write(output, records)
-    print(table.tables(records))
-    if output:
-        table.plot(records, output.with_suffix(".png"))
+            raced = race.race(instance, solvers, reads=reads, cap=cap, tuning_reads=min(reads, 20), tuning_cap=cap / 2)
+            log.add(raced, f"{name}: raced, best energy {raced[-1]['best']:.17g}")
+    log.close(table.tables, table.plot)
     return 0
 
 
