@@ -137,7 +137,8 @@ def read_tensors(path: Path, option: str) -> Any:
 
 def _told(error: Exception) -> str:
     """The error's words; with its kind where they alone say little, as in KeyError: 'x'."""
-    return str(error) if isinstance(error, (ValueError, TypeError, RuntimeError)) else f"{type(error).__name__}: {error}"
+    plain = isinstance(error, (ValueError, TypeError, RuntimeError))
+    return str(error) if plain else f"{type(error).__name__}: {error}"
 
 
 def _useless(options: argparse.Namespace, given: str) -> list[Any]:
