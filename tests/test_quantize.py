@@ -537,3 +537,23 @@ def test_a_layer_that_is_used_without_being_called_is_left_alone(sequential):
     for name in ("read.weight", "attention.out_proj.weight", "attention.in_proj_weight"):
         assert torch.equal(model.state_dict()[name], before[name])
     assert not model.read.weight.requires_grad and model.attention.out_proj.weight.grad is None
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_tokens_that_do_not_count_may_be_nan(sequential):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 4), nn.Linear(4, 3)
+
+        def forward(self, x, attention_mask):
+            return self.last(self.first(x).relu())
+
+    x, mask = rows(40).view(8, 5, 6), torch.arange(5).expand(8, 5) < torch.arange(1, 9)[:, None]
+    model = Model()
+    codes = []
+    for value in (0.0, torch.nan):
+        data = [{"x": torch.where(mask[..., None], x, value), "attention_mask": mask.long()}]
+        report = qa.quantize(copy.deepcopy(model), data, 3, sequential=sequential, **QUICK)
+        codes.append([report.rounded[name].codes for name in ("first", "last")])
+    assert all(map(torch.equal, *codes))
