@@ -557,3 +557,23 @@ def test_tokens_that_do_not_count_may_be_nan(sequential):
         report = qa.quantize(copy.deepcopy(model), data, 3, sequential=sequential, **QUICK)
         codes.append([report.rounded[name].codes for name in ("first", "last")])
     assert all(map(torch.equal, *codes))
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_part_under_no_grad_is_rounded_by_its_inputs(sequential):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frozen, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            with torch.no_grad():
+                x = self.frozen(x)
+            return self.head(x)
+
+    model = Model()
+    report = qa.quantize(model, rows().split(50), 3, sequential=sequential, **QUICK)
+    assert on_grid(report, model) and not model.frozen._forward_hooks
+    assert [row.note for row in report.rows] == ["no gradient comes here, rounded by its inputs alone", ""]
+    with torch.inference_mode(), pytest.raises(ValueError, match="objective: 'kronecker'"):
+        qa.quantize(net(), rows().split(50))
