@@ -577,3 +577,30 @@ def test_a_part_under_no_grad_is_rounded_by_its_inputs(sequential):
     assert [row.note for row in report.rows] == ["no gradient comes here, rounded by its inputs alone", ""]
     with torch.inference_mode(), pytest.raises(ValueError, match="objective: 'kronecker'"):
         qa.quantize(net(), rows().split(50))
+
+
+class Experts(nn.Module):
+    """Rows choose one of two layers, which may get none of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.experts = nn.Linear(6, 2), nn.ModuleList([nn.Linear(6, 4) for _ in range(2)])
+        with torch.no_grad():
+            self.gate.weight.copy_(torch.arange(12.0).view(2, 6).sin())
+            self.gate.bias.fill_(0.1)
+
+    def forward(self, x):
+        chosen, out = self.gate(x).argmax(1), x.new_zeros(len(x), 4)
+        for k, expert in enumerate(self.experts):
+            out[chosen == k] = expert(x[chosen == k])
+        return out
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_layer_that_is_called_without_rows_counts_as_never_reached(sequential):
+    model = Experts()
+    with torch.no_grad():
+        model.gate.bias[0] = 100.0
+    with pytest.warns(UserWarning, match="never reached by the data, rounded to nearest: .*experts.1"):
+        report = qa.quantize(model, [*rows().split(50), rows()[:0]], 3, sequential=sequential, **QUICK)
+    assert [row.samples for row in report.rows] == [200, 200, 0] and not report.alone and on_grid(report, model)
