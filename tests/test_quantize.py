@@ -604,3 +604,11 @@ def test_a_layer_that_is_called_without_rows_counts_as_never_reached(sequential)
     with pytest.warns(UserWarning, match="never reached by the data, rounded to nearest: .*experts.1"):
         report = qa.quantize(model, [*rows().split(50), rows()[:0]], 3, sequential=sequential, **QUICK)
     assert [row.samples for row in report.rows] == [200, 200, 0] and not report.alone and on_grid(report, model)
+
+
+def test_rounding_in_sequence_tells_of_rows_that_go_elsewhere():
+    model = Experts()
+    before = state(model)
+    with pytest.raises(ValueError, match=r"sequential: True; layer 'experts\.0' gets other rows"):
+        qa.quantize(model, rows().split(50), 1, sequential=True, **QUICK)
+    assert unchanged(model, before)
