@@ -612,3 +612,10 @@ def test_rounding_in_sequence_tells_of_rows_that_go_elsewhere():
     with pytest.raises(ValueError, match=r"sequential: True; layer 'experts\.0' gets other rows"):
         qa.quantize(model, rows().split(50), 1, sequential=True, **QUICK)
     assert unchanged(model, before)
+
+
+def test_objectives_are_not_negative_and_the_root_has_a_name():
+    model = nn.Linear(4, 2)
+    with pytest.warns(UserWarning, match="more data are needed: Linear"):
+        report = qa.quantize(model, [rows(1, 4)], bits=2, **QUICK)
+    assert all(value >= 0 for row in report.rows for value in (row.rtn, row.gptq, row.final))
