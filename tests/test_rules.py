@@ -584,3 +584,21 @@ def test_a_loss_that_is_no_mean_over_samples_is_an_error_and_weights_of_samples_
     step = qa.RuleStep(restarts=2, moves=5_000)
     optimizer = qa.AnnealingOptimizer(model.parameters(), objective=objective, annealing=step)
     assert optimizer.anneal().actual < 0 and model[0].rules() == ["x3 and x7"]
+
+
+def test_a_frozen_readout_stays_and_literals_are_found_for_it():
+    x, _ = disjunction()
+    layer = qa.RuleLayer(12, 2, readout="linear")
+    with torch.no_grad():
+        layer.coefficients.copy_(torch.tensor([[1.5, -0.75]]))
+    layer.requires_grad_(False)
+    layer.bias.requires_grad_(True)
+    optimizer = qa.AnnealingOptimizer(
+        [layer.bias],
+        objective=qa.Objective(layer, mse_loss, (x, (2 * x[:, 3] * x[:, 7] - x[:, 1])[:, None])),
+        annealing=qa.RuleStep(**QUICK),
+    )
+    for _ in range(3):
+        optimizer.anneal()
+    assert layer.coefficients.tolist() == [[1.5, -0.75]]
+    assert layer.rules() == ["+1.5 if x3 and x7", "-0.75 if x1"]
