@@ -602,3 +602,10 @@ def test_a_frozen_readout_stays_and_literals_are_found_for_it():
         optimizer.anneal()
     assert layer.coefficients.tolist() == [[1.5, -0.75]]
     assert layer.rules() == ["+1.5 if x3 and x7", "-0.75 if x1"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_thresholds_are_made_in_half_precision_too(dtype):
+    layer = qa.RuleLayer(3, 2, thresholds=3, dtype=dtype)
+    expected = qa.RuleLayer(3, 2, thresholds=3).thresholds
+    assert layer.thresholds.dtype == dtype and torch.equal(layer.thresholds, expected.to(dtype))
