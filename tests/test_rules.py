@@ -561,7 +561,7 @@ def test_a_layer_may_be_called_by_keyword():
     x, y = disjunction()
     layer = qa.RuleLayer(12, 4)
     optimizer_of(ByName(layer), (x, y)).anneal()
-    assert sorted(layer.rules()) == TRUE
+    assert sorted(layer.rules()) == TRUE and sorted(layer.rules(range(12))) == ["1 and not 5", "3 and 7"]
     layer = qa.RuleLayer(12, 4)
     optimizer_of(layer, ({"inputs": x}, y)).anneal()
     assert sorted(layer.rules()) == TRUE

@@ -233,7 +233,7 @@ class RuleLayer(nn.Module):
         if len(names) != self.in_features:
             raise ValueError(f"Invalid names: {len(names)} of them; {self.in_features} are needed")
         if self.thresholds is None:
-            return [(name, f"not {name}") for name in names]
+            return [(f"{name}", f"not {name}") for name in names]
         pairs = zip(names, (self.centre + self.spread * self.thresholds).tolist())
         return [(f"{name} > {level:.4g}", f"{name} <= {level:.4g}") for name, row in pairs for level in row]
 
