@@ -241,11 +241,13 @@ def broken(model):
         (net(), rows().split(50), {"refit": "yes"}, ValueError, "refit: 'yes'"),
         (net(), rows().split(50), {"skip": ["none.*"]}, ValueError, "skip: 'none.*'"),
         (net(), rows().split(50), {"skip": [3]}, TypeError, "skip: 3"),
+        (net(), rows().split(50), {"skip": None}, TypeError, "skip: None"),
         (net(), rows().split(50), {"mask": 3}, TypeError, "mask: int"),
         ("net", rows().split(50), {}, TypeError, "model: str"),
         (net(), rows(), {}, TypeError, "data: Tensor"),
         (net(), {"input": rows()}, {}, TypeError, "data: dict"),
         (net(), None, {}, TypeError, "data: NoneType"),
+        (net(), [rows().numpy()], {}, TypeError, "inputs: ndarray"),
         (net(), [], {}, ValueError, "data: no batch"),
         (net(), iter(()), {}, ValueError, "data: no batch"),
         (net(), [poisoned(torch.nan)], {}, ValueError, "layer '0'"),
@@ -614,8 +616,9 @@ def test_rounding_in_sequence_tells_of_rows_that_go_elsewhere():
     assert unchanged(model, before)
 
 
-def test_objectives_are_not_negative_and_the_root_has_a_name():
+def test_objectives_are_not_negative_and_the_root_has_a_name(tmp_path):
     model = nn.Linear(4, 2)
     with pytest.warns(UserWarning, match="more data are needed: Linear"):
         report = qa.quantize(model, [rows(1, 4)], bits=2, **QUICK)
     assert all(value >= 0 for row in report.rows for value in (row.rtn, row.gptq, row.final))
+    report.plot(tmp_path / "nothing.png")
