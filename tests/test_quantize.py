@@ -622,3 +622,19 @@ def test_objectives_are_not_negative_and_the_root_has_a_name(tmp_path):
         report = qa.quantize(model, [rows(1, 4)], bits=2, **QUICK)
     assert all(value >= 0 for row in report.rows for value in (row.rtn, row.gptq, row.final))
     report.plot(tmp_path / "nothing.png")
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_model_that_computes_in_two_precisions(sequential):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = net()
+
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.inner(x)
+
+    model = Model()
+    report = qa.quantize(model, rows().split(50), bits=3, sequential=sequential, **QUICK)
+    assert on_grid(report, model) and all(row.final <= row.gptq for row in report.rows)

@@ -64,6 +64,8 @@ def add_samples(gram: Gram, x: Tensor, g: Tensor) -> None:
     >>> gram.moment().round(decimals=3).tolist()  # M = (3, 2), and 2 = 1 + 1
     [[[4.5, 3.0], [3.0, 2.0]]]
     """
+    dtype = torch.promote_types(torch.promote_types(x.dtype, g.dtype), torch.float32)  # two of them under autocast
+    x, g = x.to(dtype), g.to(dtype)
     unit = torch.linalg.vector_norm(g, dim=(2, 3)).double().square().sum(1)
     if x.shape[2] < g.shape[3]:  # K is small
         left = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)
