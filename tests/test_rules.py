@@ -546,6 +546,11 @@ def test_what_cannot_be_annealed_is_an_error_before_anything_moves():
     with pytest.raises(ValueError, match="Invalid model: it calls a RuleLayer with rows"):
         optimizer_of(twice, (x, y)).anneal()
     assert not layer.literals.any()
+    later = nn.Sequential(qa.RuleLayer(12, 3), ByName(qa.RuleLayer(12, 3)))
+    later.forward = lambda x: torch.maximum(later[0](x), torch.maximum(later[1](x), later[1](1 - x)))
+    with pytest.raises(ValueError, match=r"with rows \[200, 200\]"):
+        optimizer_of(later, (x, y)).anneal()
+    assert not later[0].literals.any()
 
 
 class ByName(nn.Module):
