@@ -143,6 +143,16 @@ def test_contradictions_constant_strings_and_empty_ones():
         assert layer.rules() == ["0 (output 1): 0 to 0, 1 to 0"] and layer.eval()(strings).tolist() == [1.0] * 9
 
 
+def test_batches_of_a_loader_may_have_lengths_of_their_own():
+    x = sequences(8, 300, 9)
+    batches = [(part[:, :length], odd(part[:, :length])) for part, length in zip(x.split(50), (3, 9, 1, 7, 9, 5))]
+    layer = qa.AutomatonLayer(2, 4)
+    objective = qa.Objective(layer, mse_loss, torch.utils.data.DataLoader(batches, batch_size=None))
+    step = qa.RuleStep(restarts=4, moves=20_000)
+    qa.AnnealingOptimizer(layer.parameters(), objective=objective, annealing=step).anneal()
+    assert layer.rules() == PARITY
+
+
 def test_targets_that_are_nan_move_nothing():
     x = sequences(9, 20, 5)
     y = odd(x)

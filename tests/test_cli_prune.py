@@ -43,6 +43,10 @@ def test_a_checkpoint_is_pruned(saved, capsys):
     assert int(load(other)["2.weight"].count_nonzero()) == 3
 
 
+def out_of_range(outputs, targets):
+    raise IndexError("no such class")
+
+
 def pair():
     return INPUTS, TARGETS
 
@@ -59,6 +63,8 @@ def pair():
         (["--data", "nowhere.npz"], "Invalid --data: nowhere.npz"),
         (["--data", "tests.test_cli_prune:nothing"], "Invalid --data: tests.test_cli_prune:nothing"),
         (["--loss", "mse_loss"], "the model fails on it"),
+        (["--loss", "tests.test_cli_prune:out_of_range"], "the model fails on it (IndexError: no such class)"),
+        (["--stages", "few"], "--stages: invalid int value"),
         (["--out", "/nowhere/at/all.pt"], "Invalid path: /nowhere/at/all.pt; there is no such folder"),
         (["--sampler", "nobody"], "Invalid sampler: 'nobody'"),
     ],

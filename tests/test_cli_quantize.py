@@ -25,6 +25,13 @@ def number():
 
 def broken():
     raise ValueError("no data today")
+
+def failing():
+    return {}["no such key"]
+
+def late():
+    yield torch.zeros(4, 6)
+    raise IndexError("no more data")
 """
 
 
@@ -46,6 +53,7 @@ def folder(tmp_path, monkeypatch):
     np.savez("inputs.npz", input=inputs.numpy())
     torch.save(inputs, "inputs.pt")
     torch.save(list(inputs.split(20)), "batches.pt")
+    (tmp_path / "no_module.py").write_text("1 / 0")
     np.savez("uneven.npz", input=inputs.numpy(), other=np.zeros(3))
     yield tmp_path
     sys.modules.pop("saved_net", None)
@@ -97,6 +105,14 @@ def test_json_plot_and_the_default_name(folder, capsys):
         ({"--data": "uneven.npz"}, "--data: uneven.npz"),
         ({"--data": "saved_net:number"}, "--data: saved_net:number"),
         ({"--data": "saved_net:broken"}, "no data today"),
+        ({"--data": "saved_net:failing"}, "KeyError: 'no such key'"),
+        ({"--data": "saved_net:late"}, "no more data"),
+        ({"--factory": "saved_net:broken"}, "--factory: saved_net:broken; it fails (no data today)"),
+        ({"--factory": "saved_net:failing"}, "--factory: saved_net:failing; it fails (KeyError: 'no such key')"),
+        ({"--factory": "no_module:make"}, "--factory: no_module:make; division by zero"),
+        ({"--bits": "x"}, "--bits: invalid int value"),
+        ({"--method": "none"}, "--method: invalid choice"),
+        ({"--out": "."}, "path: .; it is a folder"),
         ({"--data": "net.pt"}, "--data: net.pt"),
         ({"--batch-size": "0"}, "--batch-size: 0"),
         ({"--group-size": "0"}, "group_size: 0"),

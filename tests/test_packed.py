@@ -143,6 +143,48 @@ def test_files_of_no_use(tmp_path):
         qa.load_quantized(net(0), tmp_path / "cut")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("codes/out", None, "'codes/out' is missing"),
+        ("scale/conv", None, "'scale/conv' is missing"),
+        ("codes/out", torch.zeros(1, 1, dtype=torch.uint8), "'codes/out' is torch.uint8 of shape (1, 1)"),
+        ("codes/out", torch.zeros(2, 3), "'codes/out' is torch.float32"),
+        ("scale/out", torch.ones(1, 1), "'scale/out' is torch.float32 of shape (1, 1)"),
+        ("zero/out", torch.zeros(1, 4), "'zero/out' is torch.float32 of shape (1, 4)"),
+        ("report", "1\n[]", "its report cannot be read"),
+        ("report", '1\n{"rows": [', "its report cannot be read"),
+        ("report", '1\n{"rows": [{"name": "out"}]}', "its report cannot be read"),
+    ],
+)
+def test_a_file_whose_parts_do_not_fit_is_named_and_writes_nothing(tmp_path, key, value, named):
+    import safetensors.torch
+
+    rounded(bits=3)[1].save(tmp_path / "model")
+    tensors = safetensors.torch.load_file(tmp_path / "model")
+    with safetensors.safe_open(tmp_path / "model", "pt") as file:
+        head = file.metadata()
+    tensors.pop(key, None)
+    if isinstance(value, torch.Tensor):
+        tensors[key] = value
+    head = {"qanneal_opt": value} if isinstance(value, str) else head
+    safetensors.torch.save_file(tensors, tmp_path / "model", metadata=head)
+    model = net(7)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match="Invalid path") as caught:
+        qa.load_quantized(model, tmp_path / "model")
+    assert named in str(caught.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_only_a_module_with_values_is_loaded(tmp_path):
+    rounded(bits=3)[1].save(tmp_path / "model")
+    with pytest.raises(TypeError, match="Invalid model: str"):
+        qa.load_quantized("model", tmp_path / "model")
+    with pytest.raises(ValueError, match="cannot be written, its weight has no values yet"):
+        qa.load_quantized(net(7).to("meta"), tmp_path / "model")
+
+
 def test_without_safetensors_the_extra_is_named(tmp_path, monkeypatch):
     import sys
 

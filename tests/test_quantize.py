@@ -241,11 +241,13 @@ def broken(model):
         (net(), rows().split(50), {"refit": "yes"}, ValueError, "refit: 'yes'"),
         (net(), rows().split(50), {"skip": ["none.*"]}, ValueError, "skip: 'none.*'"),
         (net(), rows().split(50), {"skip": [3]}, TypeError, "skip: 3"),
+        (net(), rows().split(50), {"skip": None}, TypeError, "skip: None"),
         (net(), rows().split(50), {"mask": 3}, TypeError, "mask: int"),
         ("net", rows().split(50), {}, TypeError, "model: str"),
         (net(), rows(), {}, TypeError, "data: Tensor"),
         (net(), {"input": rows()}, {}, TypeError, "data: dict"),
         (net(), None, {}, TypeError, "data: NoneType"),
+        (net(), [rows().numpy()], {}, TypeError, "inputs: ndarray"),
         (net(), [], {}, ValueError, "data: no batch"),
         (net(), iter(()), {}, ValueError, "data: no batch"),
         (net(), [poisoned(torch.nan)], {}, ValueError, "layer '0'"),
@@ -537,3 +539,102 @@ def test_a_layer_that_is_used_without_being_called_is_left_alone(sequential):
     for name in ("read.weight", "attention.out_proj.weight", "attention.in_proj_weight"):
         assert torch.equal(model.state_dict()[name], before[name])
     assert not model.read.weight.requires_grad and model.attention.out_proj.weight.grad is None
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_tokens_that_do_not_count_may_be_nan(sequential):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 4), nn.Linear(4, 3)
+
+        def forward(self, x, attention_mask):
+            return self.last(self.first(x).relu())
+
+    x, mask = rows(40).view(8, 5, 6), torch.arange(5).expand(8, 5) < torch.arange(1, 9)[:, None]
+    model = Model()
+    codes = []
+    for value in (0.0, torch.nan):
+        data = [{"x": torch.where(mask[..., None], x, value), "attention_mask": mask.long()}]
+        report = qa.quantize(copy.deepcopy(model), data, 3, sequential=sequential, **QUICK)
+        codes.append([report.rounded[name].codes for name in ("first", "last")])
+    assert all(map(torch.equal, *codes))
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_part_under_no_grad_is_rounded_by_its_inputs(sequential):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frozen, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            with torch.no_grad():
+                x = self.frozen(x)
+            return self.head(x)
+
+    model = Model()
+    report = qa.quantize(model, rows().split(50), 3, sequential=sequential, **QUICK)
+    assert on_grid(report, model) and not model.frozen._forward_hooks
+    assert [row.note for row in report.rows] == ["no gradient comes here, rounded by its inputs alone", ""]
+    with torch.inference_mode(), pytest.raises(ValueError, match="objective: 'kronecker'"):
+        qa.quantize(net(), rows().split(50))
+
+
+class Experts(nn.Module):
+    """Rows choose one of two layers, which may get none of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.experts = nn.Linear(6, 2), nn.ModuleList([nn.Linear(6, 4) for _ in range(2)])
+        with torch.no_grad():
+            self.gate.weight.copy_(torch.arange(12.0).view(2, 6).sin())
+            self.gate.bias.fill_(0.1)
+
+    def forward(self, x):
+        chosen, out = self.gate(x).argmax(1), x.new_zeros(len(x), 4)
+        for k, expert in enumerate(self.experts):
+            out[chosen == k] = expert(x[chosen == k])
+        return out
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_layer_that_is_called_without_rows_counts_as_never_reached(sequential):
+    model = Experts()
+    with torch.no_grad():
+        model.gate.bias[0] = 100.0
+    with pytest.warns(UserWarning, match="never reached by the data, rounded to nearest: .*experts.1"):
+        report = qa.quantize(model, [*rows().split(50), rows()[:0]], 3, sequential=sequential, **QUICK)
+    assert [row.samples for row in report.rows] == [200, 200, 0] and not report.alone and on_grid(report, model)
+
+
+def test_rounding_in_sequence_tells_of_rows_that_go_elsewhere():
+    model = Experts()
+    before = state(model)
+    with pytest.raises(ValueError, match=r"sequential: True; layer 'experts\.0' gets other rows"):
+        qa.quantize(model, rows().split(50), 1, sequential=True, **QUICK)
+    assert unchanged(model, before)
+
+
+def test_objectives_are_not_negative_and_the_root_has_a_name(tmp_path):
+    model = nn.Linear(4, 2)
+    with pytest.warns(UserWarning, match="more data are needed: Linear"):
+        report = qa.quantize(model, [rows(1, 4)], bits=2, **QUICK)
+    assert all(value >= 0 for row in report.rows for value in (row.rtn, row.gptq, row.final))
+    report.plot(tmp_path / "nothing.png")
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_model_that_computes_in_two_precisions(sequential):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = net()
+
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.inner(x)
+
+    model = Model()
+    report = qa.quantize(model, rows().split(50), bits=3, sequential=sequential, **QUICK)
+    assert on_grid(report, model) and all(row.final <= row.gptq for row in report.rows)

@@ -546,3 +546,71 @@ def test_what_cannot_be_annealed_is_an_error_before_anything_moves():
     with pytest.raises(ValueError, match="Invalid model: it calls a RuleLayer with rows"):
         optimizer_of(twice, (x, y)).anneal()
     assert not layer.literals.any()
+    later = nn.Sequential(qa.RuleLayer(12, 3), ByName(qa.RuleLayer(12, 3)))
+    later.forward = lambda x: torch.maximum(later[0](x), torch.maximum(later[1](x), later[1](1 - x)))
+    with pytest.raises(ValueError, match=r"with rows \[200, 200\]"):
+        optimizer_of(later, (x, y)).anneal()
+    assert not later[0].literals.any()
+
+
+class ByName(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(inputs=x)
+
+
+def test_a_layer_may_be_called_by_keyword():
+    x, y = disjunction()
+    layer = qa.RuleLayer(12, 4)
+    optimizer_of(ByName(layer), (x, y)).anneal()
+    assert sorted(layer.rules()) == TRUE and sorted(layer.rules(range(12))) == ["1 and not 5", "3 and 7"]
+    layer = qa.RuleLayer(12, 4)
+    optimizer_of(layer, ({"inputs": x}, y)).anneal()
+    assert sorted(layer.rules()) == TRUE
+
+
+class Classes(nn.Module):
+    def forward(self, x):
+        return 4 * torch.stack([1 - x, x], -1)
+
+
+def test_a_loss_that_is_no_mean_over_samples_is_an_error_and_weights_of_samples_serve():
+    x, _ = disjunction(columns=8)
+    model = nn.Sequential(qa.RuleLayer(8, 3), Classes())
+    labels, shares = (x[:, 3] * x[:, 7]).long(), torch.tensor([1.0, 5.0])
+    for loss in (nn.CrossEntropyLoss(weight=shares), lambda o, t: cross_entropy(o, t, reduction="sum")):
+        with pytest.raises(ValueError, match=r"Invalid loss: .*a mean over samples is needed"):
+            optimizer_of(model, (x, labels), loss=loss).anneal()
+    assert not model[0].literals.any()
+    objective = qa.Objective(model, cross_entropy, (x, labels), weights=shares[labels])
+    step = qa.RuleStep(restarts=2, moves=5_000)
+    optimizer = qa.AnnealingOptimizer(model.parameters(), objective=objective, annealing=step)
+    assert optimizer.anneal().actual < 0 and model[0].rules() == ["x3 and x7"]
+
+
+def test_a_frozen_readout_stays_and_literals_are_found_for_it():
+    x, _ = disjunction()
+    layer = qa.RuleLayer(12, 2, readout="linear")
+    with torch.no_grad():
+        layer.coefficients.copy_(torch.tensor([[1.5, -0.75]]))
+    layer.requires_grad_(False)
+    layer.bias.requires_grad_(True)
+    optimizer = qa.AnnealingOptimizer(
+        [layer.bias],
+        objective=qa.Objective(layer, mse_loss, (x, (2 * x[:, 3] * x[:, 7] - x[:, 1])[:, None])),
+        annealing=qa.RuleStep(**QUICK),
+    )
+    for _ in range(3):
+        optimizer.anneal()
+    assert layer.coefficients.tolist() == [[1.5, -0.75]]
+    assert layer.rules() == ["+1.5 if x3 and x7", "-0.75 if x1"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_thresholds_are_made_in_half_precision_too(dtype):
+    layer = qa.RuleLayer(3, 2, thresholds=3, dtype=dtype)
+    expected = qa.RuleLayer(3, 2, thresholds=3).thresholds
+    assert layer.thresholds.dtype == dtype and torch.equal(layer.thresholds, expected.to(dtype))

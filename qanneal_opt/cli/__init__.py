@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import qanneal_opt.cli.demo as demo
 import qanneal_opt.cli.doctor as doctor
@@ -16,13 +17,20 @@ from qanneal_opt.cli.console import UsageError
 COMMANDS = (demo, train, quantize, prune, doctor)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Bad usage takes one line, as all bad input does; --help has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or 2 and one clear line on standard error where the input is of no use.
 
     >>> main(["train", "--data", "nothing.csv"])
     2
     """
-    parser = argparse.ArgumentParser(prog="qanneal-opt", description="Gradient and annealing steps in turn.")
+    parser = _Parser(prog="qanneal-opt", description="Gradient and annealing steps in turn.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo | train | quantize | prune | doctor")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
@@ -37,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         options.run(options)
-    except (UsageError, ValueError, ImportError) as error:
-        print(f"qanneal-opt {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # the reader of our output went away
         return 0
+    except (UsageError, ValueError, ImportError, OSError) as error:
+        print(f"qanneal-opt {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     return 0

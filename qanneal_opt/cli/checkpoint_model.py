@@ -34,7 +34,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_model(options: argparse.Namespace) -> nn.Module:
     """Make the model, and load the checkpoint into it: every tensor has to fit."""
-    made = find(options.factory, "--factory")()
+    made = make(options.factory, "--factory")
     if not isinstance(made, nn.Module):
         raise UsageError(f"Invalid --factory: {options.factory}; it made {type(made).__name__}, not a torch.nn.Module")
     state = read_tensors(options.checkpoint, "checkpoint")
@@ -56,7 +56,7 @@ def load_batches(options: argparse.Namespace) -> Iterable[Any]:
     list of torch.save is taken as the batches themselves.
     """
     if _NAME.fullmatch(options.data) and not Path(options.data).exists():
-        made = find(options.data, "--data")()
+        made = make(options.data, "--data")
         if not isinstance(made, Iterable) or isinstance(made, (Tensor, Mapping, str)):
             raise UsageError(f"Invalid --data: {options.data}; it made {type(made).__name__}, not batches")
         return made
@@ -82,8 +82,17 @@ def running(options: argparse.Namespace) -> Iterator[None]:
     """Blame the data for what the model itself raises on them."""
     try:
         yield
-    except (TypeError, RuntimeError) as error:
-        raise UsageError(f"Invalid --data: {options.data}; the model fails on it ({error})") from error
+    except (TypeError, RuntimeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise UsageError(f"Invalid --data: {options.data}; the model fails on it ({_told(error)})") from error
+
+
+def make(name: str, option: str) -> Any:
+    """What ``package.module:function`` gives when it is called; whatever it raises is told in one line."""
+    function = find(name, option)
+    try:
+        return function()
+    except Exception as error:  # it is the user's code, which may raise anything
+        raise UsageError(f"Invalid {option}: {name}; it fails ({_told(error)})") from error
 
 
 def find(name: str, option: str) -> Callable[..., Any]:
@@ -97,7 +106,7 @@ def find(name: str, option: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module that is imported is run, and may raise anything
         raise UsageError(f"Invalid {option}: {name}; {error}") from error
     finally:
         sys.path.remove(here)
@@ -124,6 +133,12 @@ def read_tensors(path: Path, option: str) -> Any:
     except Exception as error:  # each library has its own, for files of all kinds of wrong
         why = (str(error).strip() or type(error).__name__).split(". ")[0]
         raise UsageError(f"Invalid {option}: {path}; it cannot be read ({why})") from error
+
+
+def _told(error: Exception) -> str:
+    """The error's words; with its kind where they alone say little, as in KeyError: 'x'."""
+    plain = isinstance(error, (ValueError, TypeError, RuntimeError))
+    return str(error) if plain else f"{type(error).__name__}: {error}"
 
 
 def _useless(options: argparse.Namespace, given: str) -> list[Any]:

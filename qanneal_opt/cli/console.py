@@ -15,6 +15,8 @@ def need_folder(path: Path | None) -> None:
     """Tell of a file that could not be written, before the work."""
     if path is not None and not path.parent.is_dir():
         raise UsageError(f"Invalid path: {path}; there is no such folder")
+    if path is not None and path.is_dir():
+        raise UsageError(f"Invalid path: {path}; it is a folder, a file is needed")
 
 
 def need(module: str, extra: str = "bench") -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import qanneal_opt as qa
-from qanneal_opt.cli.checkpoint_model import add_model_arguments, find, load_model, read_tensors, running
+from qanneal_opt.cli.checkpoint_model import add_model_arguments, find, load_model, make, read_tensors, running
 from qanneal_opt.cli.console import UsageError, need, need_folder
 from qanneal_opt.compress.prune import METHODS, SCOPES
 
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
 def _data(options: argparse.Namespace) -> dict[str, Any]:
     """Inputs and targets as an objective takes them: arrays of a file, or what a function makes."""
     if ":" in options.data and not Path(options.data).exists():
-        return {"data": find(options.data, "--data")()}
+        return {"data": make(options.data, "--data")}
     if options.batch_size < 1:
         raise UsageError(f"Invalid --batch-size: {options.batch_size}; a positive number is needed")
     value = read_tensors(Path(options.data), "--data")

@@ -26,6 +26,8 @@ def find_layers(model: nn.Module, skip: Iterable[str] = ()) -> tuple[list[Layer]
         TypeError: if ``skip`` is not names.
         ValueError: if a pattern fits no module.
     """
+    if not isinstance(skip, Iterable):
+        raise TypeError(f"Invalid skip: {skip!r}; names of modules or patterns are needed")
     patterns = [skip] if isinstance(skip, str) else list(skip)
     modules = dict(model.named_modules())
     for pattern in patterns:

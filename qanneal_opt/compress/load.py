@@ -28,6 +28,7 @@ def load_quantized(model: nn.Module, path: str | Path) -> QuantizationReport:
         The report that was saved, for this model.
 
     Raises:
+        TypeError: if ``model`` is none.
         FileNotFoundError: if there is no file.
         ValueError: if it is not such a file, or does not fit the model.
         ImportError: if safetensors is not installed.
@@ -41,11 +42,18 @@ def load_quantized(model: nn.Module, path: str | Path) -> QuantizationReport:
     >>> torch.equal(first.weight, second.weight) and torch.equal(first.bias, second.bias)
     True
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"Invalid model: {type(model).__name__}; a torch.nn.Module is needed")
     file = Reader(path)
-    head = json.loads(file.head)
-    rows = [LayerRow(**{**row, "shape": tuple(row["shape"])}) for row in head["rows"]]
-    known = {layer.name: layer for layer in find_layers(model)[0]}
-    layers = {row.name: _fitting(known, row) for row in rows}
+    try:
+        head = json.loads(file.head)
+        rows = [LayerRow(**{**row, "shape": tuple(row["shape"])}) for row in head["rows"]]
+        told = head["alone"], head["settings"], head["seconds"]
+    except (ValueError, TypeError, LookupError) as error:
+        raise ValueError(f"Invalid path: {path}; its report cannot be read ({error})") from error
+    found, alone = find_layers(model)
+    known = {layer.name: layer for layer in found}
+    layers = {row.name: _fitting(known, alone, row) for row in rows}
     rest = others(model, layers)
     for key in rest.keys() ^ set(file.rest):
         place = "the model" if key in rest else "the file"
@@ -57,16 +65,18 @@ def load_quantized(model: nn.Module, path: str | Path) -> QuantizationReport:
     with Undo() as undo:
         for row in rows:
             layer = layers[row.name]
-            saved = file.layer(row.name, row.bits, row.group_size, layer.matrix().shape[1])
+            saved = file.layer(row.name, row.bits, row.group_size, *layer.matrix().shape)
             rounded[row.name] = saved.to(layer.weight.device)
             undo.write(layer.weight, rounded[row.name].decode(layer))
         for key, value in rest.items():
             undo.write(value, file.tensor(key))
-    return QuantizationReport(rows, head["alone"], head["settings"], head["seconds"], rounded, model)
+    return QuantizationReport(rows, *told, rounded, model)
 
 
-def _fitting(known: dict[str, Layer], row: LayerRow) -> Layer:
+def _fitting(known: dict[str, Layer], alone: dict[str, str], row: LayerRow) -> Layer:
     layer = known.get(row.name)
+    if layer is None and row.name in alone:
+        raise ValueError(f"Invalid model: layer {row.name!r} cannot be written, {alone[row.name]}")
     if layer is None:
         raise ValueError(f"Invalid model: it has no layer {row.name!r}; the model that was saved is needed")
     if tuple(layer.weight.shape) != row.shape:

@@ -121,12 +121,25 @@ class Reader:
         kind, _, self.head = (self._file.metadata() or {}).get(_KEY, "").partition("\n")
         if kind != FORMAT:
             raise ValueError(f"Invalid path: {path}; a file that report.save wrote is needed")
+        self._path = path
         self.rest = [key.removeprefix("rest/") for key in self._file.keys() if key.startswith("rest/")]  # noqa: SIM118
 
-    def layer(self, name: str, bits: int, group_size: int, columns: int) -> RoundedLayer:
+    def layer(self, name: str, bits: int, group_size: int, rows: int, columns: int) -> RoundedLayer:
         """Codes and grid of a layer, on the CPU."""
-        codes, scale, zero = (self._file.get_tensor(f"{part}/{name}") for part in ("codes", "scale", "zero"))
+        groups = -(-columns // group_size)
+        codes = self._part("codes", name, (rows, -(-columns * bits // 8)), torch.uint8)
+        scale = self._part("scale", name, (rows, groups), torch.float32)
+        zero = self._part("zero", name, (rows, groups), torch.float32, torch.int8)
         return RoundedLayer(unpack(codes, bits, columns), Grid(bits, scale, zero.float(), group_size))
+
+    def _part(self, part: str, name: str, shape: tuple[int, int], *dtypes: torch.dtype) -> Tensor:
+        """A tensor of a layer, if it is there and of the form that the layer asks for."""
+        key = f"{part}/{name}"
+        value: Tensor | None = self._file.get_tensor(key) if key in self._file.keys() else None  # noqa: SIM118
+        if value is None or value.shape != shape or value.dtype not in dtypes:
+            given = "missing" if value is None else f"{value.dtype} of shape {tuple(value.shape)}"
+            raise ValueError(f"Invalid path: {self._path}; {key!r} is {given}, {dtypes[0]} of shape {shape} is needed")
+        return value
 
     def tensor(self, key: str) -> Tensor:
         """One of the other tensors."""

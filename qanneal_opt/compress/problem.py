@@ -52,7 +52,7 @@ class Problem:
         pull = difference @ self.centred()
         if self.output is not None:
             pull = self.output.double() @ pull
-        return float((pull * difference).sum())
+        return max(float((pull * difference).sum()), 0.0)  # H that inputs without variance leave is rounding errors
 
 
 @dataclass(frozen=True, eq=False)

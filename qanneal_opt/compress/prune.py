@@ -115,9 +115,12 @@ def prune(
     stages = (12 if thorough else 1) if stages is None else stages
     refits = (5 if thorough else 0) if refits is None else refits
     compensate = method != "magnitude" if compensate is None else compensate
-    dampings = [float(d) for d in (damping if isinstance(damping, Sequence) else [damping])]
-    if not dampings or not all(0 < value < math.inf for value in dampings):
-        raise ValueError(f"Invalid damping: {damping}; positive finite numbers are needed")
+    if not isinstance(compensate, bool):
+        raise ValueError(f"Invalid compensate: {compensate!r}; True, False or None is needed")
+    given: list[Any] = list(damping) if isinstance(damping, Sequence) else [damping]
+    if not given or not all(_positive(value) for value in given):
+        raise ValueError(f"Invalid damping: {damping!r}; positive finite numbers are needed")
+    dampings = [float(value) for value in given]
     counts = {"stages": stages, "refits": refits, "num_reads": num_reads, "dense_limit": dense_limit}
     for name, count in counts.items():
         check_int(name, count, 0 if name == "refits" else 1)
@@ -149,6 +152,10 @@ def prune(
     aside = {layer.name: pruner.aside.get(layer.weight, torch.zeros_like(layer.weight.detach())) for layer in layers}
     spent = time.perf_counter() - begun
     return PruneReport(rows, alone, pruner.stages, settings, before, loss, spent, masks, aside, model)
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _check(method: str, scope: str | None, start: str, pattern: Pattern) -> None:

@@ -171,8 +171,8 @@ def quantize(
 
 
 def _warn(report: QuantizationReport) -> None:
-    unreached = [row.name for row in report.rows if not row.samples]
-    few = [row.name for row in report.rows if 0 < row.samples < row.inputs]
+    unreached = [row.name or row.kind for row in report.rows if not row.samples]
+    few = [row.name or row.kind for row in report.rows if 0 < row.samples < row.inputs]
     if unreached:
         warnings.warn(f"never reached by the data, rounded to nearest: {', '.join(unreached)}", stacklevel=3)
     if few:

@@ -155,7 +155,7 @@ class QuantizationReport:
             axis.plot(values, places, marker, label=field, markersize=5)
         axis.set_yticks(places, [row.name or row.kind for row in shown], fontsize=7)
         axis.invert_yaxis()
-        axis.set(xlabel="layer objective / GPTQ's", xscale="log")
+        axis.set(xlabel="layer objective / GPTQ's", xscale="log" if shown else "linear")
         axis.grid(axis="x", alpha=0.3)
         axis.legend()
         figure.savefig(path, dpi=120)

@@ -9,6 +9,7 @@ import torch
 from qanneal_opt.compress.kinds import Layer
 from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.outputs import tensors
+from qanneal_opt.curvature.rows import watching
 from qanneal_opt.guards import evaluating
 
 UNSEEN = "used without being called, which hides its inputs"
@@ -21,11 +22,12 @@ def used_uncalled(feed: Feed, layers: Sequence[Layer]) -> set[str]:
     ``nn.MultiheadAttention`` does with its ``out_proj`` and ``functional.linear(x, layer.weight)`` with any.
     """
     rest, found = list(layers), set()
+    called: set[str] = set()  # though with no row that counts
     frozen = [layer.weight for layer in layers if not layer.weight.requires_grad]
     try:
         for weight in frozen:
             weight.requires_grad_(True)
-        with evaluating(feed.model), torch.enable_grad():
+        with evaluating(feed.model), torch.enable_grad(), watching(layers, lambda layer, _: called.add(layer.name)):
             for shown in feed if rest else ():
                 outputs = [y.sum() for y in tensors(feed.run(shown)) if y.requires_grad]
                 if outputs and rest:
@@ -35,4 +37,4 @@ def used_uncalled(feed: Feed, layers: Sequence[Layer]) -> set[str]:
     finally:
         for weight in frozen:
             weight.requires_grad_(False)
-    return found
+    return found - called

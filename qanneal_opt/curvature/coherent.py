@@ -29,12 +29,15 @@ def samples(
     Samples are the first dimension, or the mask's where tokens come as one list; gradients of tokens that do not count
     are 0.
     """
+    if not dy.numel():
+        return
     if mask is not None and x.ndim == 2 and len(x) == mask.numel():
         x, dy = x.unflatten(0, mask.shape), dy.unflatten(0, mask.shape)
     if x.ndim == 1 or (x.ndim == 3 and isinstance(module, nn.Conv2d)):
         x, dy = x[None], dy[None]
     if mask is not None and dy.shape[:-1] == mask.shape:
-        dy = dy * mask[..., None]
+        # Not by a product: what does not count may be NaN, in inputs and gradients.
+        x, dy = (torch.where(mask[..., None], part, 0.0) for part in (x, dy))
     g = _joined(layer.output_rows(dy, None)).unflatten(1, (len(x), -1))  # (G, B, T, R)
     step = max(1, _CHUNK // max(1, g.shape[2] * next(layer.input_rows(x[:1], None)).shape[2]))
     for part, its in zip(x.split(step), g.split(step, 1)):
@@ -61,6 +64,8 @@ def add_samples(gram: Gram, x: Tensor, g: Tensor) -> None:
     >>> gram.moment().round(decimals=3).tolist()  # M = (3, 2), and 2 = 1 + 1
     [[[4.5, 3.0], [3.0, 2.0]]]
     """
+    dtype = torch.promote_types(torch.promote_types(x.dtype, g.dtype), torch.float32)  # two of them under autocast
+    x, g = x.to(dtype), g.to(dtype)
     unit = torch.linalg.vector_norm(g, dim=(2, 3)).double().square().sum(1)
     if x.shape[2] < g.shape[3]:  # K is small
         left = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)

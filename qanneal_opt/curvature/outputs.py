@@ -58,7 +58,10 @@ class OutputMoments:
         Raises:
             ValueError: if no output depends on a layer by a gradient.
         """
-        found = [y for y in tensors(outputs) if y.requires_grad and y.numel()]
+        given = tensors(outputs)
+        found = [y for y in given if y.requires_grad and y.numel()]
+        if given and not any(y.numel() for y in given):
+            return  # a batch without samples
         if not found:
             raise ValueError(
                 "Invalid objective: 'kronecker'; the model's outputs have no gradient by any layer: use 'input'"
@@ -83,6 +86,8 @@ class OutputMoments:
                 start = output.new_zeros(()).requires_grad_()
                 self._starts.append(start)
                 output = output + start
+            if not output.requires_grad:
+                return output  # where code has switched gradients off, none comes
             x = first_argument(args, kwargs) if self._coherent else None
             output.register_hook(lambda dy: take(module, x, dy.detach()))
             return output

@@ -95,7 +95,13 @@ def paired_moments(
             earlier = _inputs(feed, shown, layers, calls, before)
             later = _inputs(feed, shown, layers, calls, {})
             for layer in layers:
-                for x, y in zip(earlier[layer.name], later[layer.name], strict=True):
+                pairs = list(zip(earlier[layer.name], later[layer.name]))
+                if len(earlier[layer.name]) != len(later[layer.name]) or any(x.shape != y.shape for x, y in pairs):
+                    raise ValueError(
+                        f"Invalid sequential: True; layer {layer.name!r} gets other rows since earlier layers were "
+                        "rounded, as by a choice among experts: False is needed"
+                    )
+                for x, y in pairs:
                     for pair in zip(layer.input_rows(x, shown.mask), layer.input_rows(y, shown.mask), strict=True):
                         sums[layer.name].add(torch.cat(pair, -1))
     found = {}

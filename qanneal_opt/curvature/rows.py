@@ -56,8 +56,14 @@ def tokens(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The input of a layer, however it was given, without a graph."""
-    x: Tensor = args[0] if args else next(iter(kwargs.values()))
+    """The input of a layer, however it was given, without a graph.
+
+    Raises:
+        TypeError: if it is no tensor.
+    """
+    x = args[0] if args else next(iter(kwargs.values()))
+    if not isinstance(x, Tensor):
+        raise TypeError(f"Invalid inputs: {type(x).__name__} reaches a layer; a tensor is needed")
     return x.detach()
 
 

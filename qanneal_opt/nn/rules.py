@@ -95,7 +95,8 @@ class RuleLayer(nn.Module):
         self.register_buffer("literals", torch.zeros(rules, columns, dtype=torch.int8, device=device))
         self.thresholds: Tensor | None = None
         if thresholds:
-            levels = torch.special.ndtri(torch.arange(1, thresholds + 1, **place) / (thresholds + 1))
+            shares = torch.arange(1, thresholds + 1, dtype=torch.float64) / (thresholds + 1)
+            levels = torch.special.ndtri(shares).to(device, dtype or torch.get_default_dtype())
             self.thresholds = nn.Parameter(levels.expand(in_features, -1).clone())  # (in_features, thresholds)
             self.register_buffer("centre", torch.zeros(in_features, 1, **place))
             self.register_buffer("spread", torch.ones(in_features, 1, **place))
@@ -232,7 +233,7 @@ class RuleLayer(nn.Module):
         if len(names) != self.in_features:
             raise ValueError(f"Invalid names: {len(names)} of them; {self.in_features} are needed")
         if self.thresholds is None:
-            return [(name, f"not {name}") for name in names]
+            return [(f"{name}", f"not {name}") for name in names]
         pairs = zip(names, (self.centre + self.spread * self.thresholds).tolist())
         return [(f"{name} > {level:.4g}", f"{name} <= {level:.4g}") for name, row in pairs for level in row]
 

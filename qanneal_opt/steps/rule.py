@@ -14,6 +14,7 @@ from qanneal_opt.schedule import Cooling
 from qanneal_opt.steps.automaton_layer import AutomatonJob
 from qanneal_opt.steps.evaluator import Evaluator
 from qanneal_opt.steps.rule_layer import Options, Result, RuleJob
+from qanneal_opt.steps.rule_tables import look
 from qanneal_opt.telemetry import AnnealRecord
 from qanneal_opt.view import View
 
@@ -25,8 +26,9 @@ class RuleStep:
 
     .. math:: E(W) = f(W) / u + l_0 \, |W|_0
 
-    - ``readout="or"``, anywhere in the model, any loss: each sample's loss is tabulated once with the layer's output
-      set to 0 and once to 1. u is the mean difference of the two, so that f / u counts errors.
+    - ``readout="or"``, anywhere in the model, any loss that is a mean over samples: each sample's loss is tabulated
+      once with the layer's output set to 0 and once to 1. u is the mean difference of the two, so that f / u counts
+      errors.
     - ``readout="linear"`` whose output is the model's, under a mean squared error: coefficients and bias are at their
       least squares for each candidate, and f / u becomes m/2 log(SSE/m + 0.001) for targets of unit variance, in nats.
     - ``readout="linear"`` elsewhere: rule by rule, each sample's loss is tabulated with the rule set to hold and not to
@@ -59,7 +61,8 @@ class RuleStep:
 
     Raises:
         ValueError: if a number is outside its range; when called, if the model has no such layer, calls one with
-            something else than one row a sample, or a loss is not finite where an output is forced.
+            something else than one row a sample, a loss is not finite where an output is forced, or that of a batch is
+            not the mean of its samples' own, as with weights of classes: an objective takes ``weights`` of samples.
 
     >>> import qanneal_opt as qa
     >>> x = torch.randint(2, (200, 12), generator=torch.Generator().manual_seed(0)).float()
@@ -107,6 +110,9 @@ class RuleStep:
         evaluator = Evaluator(view, objective)
         before, loss = view.begin(evaluator.value)
         evaluator.loss = loss
+        with evaluator.clock("model"):
+            for layer in layers[1:]:
+                look(objective, layer)  # what cannot be annealed is told before the first layer moves
         results = [self._anneal(layer, evaluator, generator) for layer in layers]
         price, price_after = sum(one.price_before for one in results), sum(one.price_after for one in results)
         change = evaluator.value() + price_after - loss - price

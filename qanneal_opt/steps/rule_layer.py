@@ -65,7 +65,7 @@ class RuleJob:
         """Anneal as the readout wants it."""
         if self.layer.readout == "or":
             self._whole()
-        elif squares(self.objective, self.present):
+        elif squares(self.objective, self.present) and _trained(self.layer):
             self._fitted()
         else:
             self._one_by_one()
@@ -153,6 +153,11 @@ class RuleJob:
     def _write(self, literals: Array) -> None:
         """All literals in one copy: they are never half-written."""
         self.layer.literals.copy_(torch.from_numpy(literals))
+
+
+def _trained(layer: RuleLayer) -> bool:
+    """Whether a linear readout may be written: a frozen one stays, and literals are found for it."""
+    return layer.coefficients.requires_grad and layer.bias.requires_grad
 
 
 def _literals(layer: RuleLayer) -> Array:
