@@ -59,6 +59,7 @@ as_float = cast_bits(types.int32, types.float32, "bitcast")
 floats = cast_bits(types.int64, _FLOATS, "inttoptr")
 ints = cast_bits(types.int64, _INTS, "inttoptr")
 words = cast_bits(types.int64, _POINTER(types.uint64), "inttoptr")
+doubles = cast_bits(types.int64, _POINTER(types.float64), "inttoptr")
 int32s = cast_bits(types.int64, _POINTER(types.int32), "inttoptr")
 
 

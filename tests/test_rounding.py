@@ -52,6 +52,14 @@ def test_a_refit_never_costs(method):
     assert fitted.objective["final"] < plain.objective["final"]
 
 
+@pytest.mark.parametrize("output", [False, True])
+def test_a_second_annealing_never_costs_and_finds_more(output):
+    problem = layer(48, 64, 5, output=output)
+    options = {"bits": 3, "sweeps": 20, "refit": False, "damping": 0.0, "output_damping": 0.0}
+    ends = [round_matrix(problem, kronecker_passes=k, **options).objective["final"] for k in (1, 2, 4)]
+    assert ends[0] > ends[1] > ends[2]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 8), st.integers(1, 6), st.integers(1, 20), st.integers(1, 8), st.sampled_from(METHODS),

@@ -12,10 +12,10 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "gptq": _GPTQ,
     "gptq + refit + bias": _FAIR,
     "cd": {**_INPUT, "method": "cd", "refit": False, "bias": False},
-    "fast": {**_INPUT, "method": "cd"},
+    "fast": {**_INPUT, "method": "cd", "kronecker_passes": 1},
     "ours": {},
     "ours, min-max grid": {"weighted": False},
-    "ours without annealing": {"method": "cd", "kronecker_passes": 2},  # annealing is followed by a second descent too
+    "ours without annealing": {"method": "cd"},
     "ours without Kronecker": _INPUT,
     "ours without refit": {"refit": False},
     "ours without bias": {"bias": False},

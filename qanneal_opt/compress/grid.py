@@ -46,8 +46,10 @@ class Grid:
 
     def spread(self, columns: int) -> tuple[Tensor, Tensor]:
         """Scale and zero point of each weight, ``(R, columns)`` float32 both."""
-        group = torch.arange(columns, device=self.scale.device) // self.group_size
-        return self.scale[:, group], self.zero[:, group]
+        scale, zero = (
+            part[:, :, None].expand(-1, -1, self.group_size).flatten(1)[:, :columns] for part in (self.scale, self.zero)
+        )
+        return scale, zero
 
     def decode(self, codes: Tensor) -> Tensor:
         """The weights ``(R, C)`` float32 of codes ``(R, C)``."""

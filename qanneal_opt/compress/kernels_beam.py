@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qanneal_opt.simd import entry, scalar
+from qanneal_opt.simd import Row, at, doubles, entry, scalar
 
 Array = np.ndarray[Any, Any]
 
@@ -76,6 +76,20 @@ def settle(slot: Array, parent: Array, alive: int, grown: int, last: Array, free
             f += 1
 
 
+@scalar
+def passed_on(new: Row, old: Row, error: float, row: Row, count: int) -> None:
+    """Write old - error * row, for rows that do not overlap."""
+    for j in range(count):
+        new[j] = old[j] - error * row[j]
+
+
+@scalar
+def pass_on(own: Row, error: float, row: Row, count: int) -> None:
+    """Subtract error * row."""
+    for j in range(count):
+        own[j] -= error * row[j]
+
+
 @entry
 def search(
     weight: Array, scale: Array, zero: Array, spread: Array, price: Array, top: int, width: int,
@@ -104,21 +118,25 @@ def search(
     center, total, following = np.empty(width), np.empty(width), np.empty(width)
     parent, level, passed = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     last, chosen, free = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(2 * width, np.int64)
+    targets, factors = doubles(target.ctypes.data), doubles(spread.ctypes.data)
     for r in range(rows):
         target[r, 0] = weight[low + r]
     for i in range(n):
-        row = spread[i]
+        row = at(factors, i * n + i + 1)
         for r in range(rows):
+            own = at(targets, 2 * r * width * n)
             s, z = scale[low + r, i], zero[low + r, i]
             for k in range(alive[r]):
-                center[k] = target[r, slot[r, k], i] / s + z
+                center[k] = own[slot[r, k] * n + i] / s + z
             grown = branch(center, cost[r], price[i] * s * s, top, alive[r], parent, level, total, passed, following)
             settle(slot[r], parent, alive[r], grown, last, free, chosen)
             for c in range(grown):
-                old, new = target[r, slot[r, parent[c]]], target[r, chosen[c]]
-                error = old[i] - (level[c] - z) * s
-                for j in range(i + 1, n):
-                    new[j] = old[j] - error * row[j]
+                old, new = at(own, slot[r, parent[c]] * n + i), at(own, chosen[c] * n + i)
+                error = old[0] - (level[c] - z) * s
+                if chosen[c] == slot[r, parent[c]]:
+                    pass_on(at(old, 1), error, row, n - i - 1)
+                else:
+                    passed_on(at(new, 1), at(old, 1), error, row, n - i - 1)
                 parents[r, i, c], levels[r, i, c] = parent[c], level[c]
             for c in range(grown):
                 slot[r, c], cost[r, c] = chosen[c], total[c]

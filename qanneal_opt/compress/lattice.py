@@ -22,7 +22,7 @@ __all__ = ["Lattice"]
 
 Array = np.ndarray[Any, Any]
 
-_HOT, _COLD = 2.0, 0.4  # of the error a degree of freedom has at the start
+_COLD = 0.4  # the last temperature, in units of the error that a degree of freedom has at the start
 _STAY = 10  # sweeps of a row before the next, where rows feel each other
 _BLOCK = 32  # rows whose fields are made together: one matrix product
 _PIECE = 16  # rows a thread takes at a time
@@ -64,33 +64,36 @@ class Lattice:
         pull = difference @ self.moment
         return ((pull if self.output is None else self.output @ pull) * difference).sum(1)
 
-    def search(self, codes: Tensor, grid: Grid, *, sweeps: int, seed: int = 0) -> Tensor:
+    def search(self, codes: Tensor, grid: Grid, *, sweeps: int, hot: float = 2.0, seed: int = 0) -> Tensor:
         """Anneal from the start ``codes``, then descend; 0 sweeps are coordinate descent.
 
-        At temperature T the error of d degrees of freedom is about d T / 2, so T falls geometrically from 2 to 0.4
-        times the start's error / d: the entries of H say little about it where H is ill-conditioned. What comes back
-        is no worse than coordinate descent from the same start, in f, and row by row where no row feels another.
+        At temperature T the error of d degrees of freedom is about d T / 2, so T falls geometrically from ``hot`` to
+        0.4 times the start's error / d: the entries of H say little about it where H is ill-conditioned. What comes
+        back is no worse than coordinate descent from the same start, in f, and row by row where no row feels another.
 
         Args:
             codes: ``(R, C)`` uint8.
             grid: of the codes.
             sweeps: visits of every weight at a falling temperature.
+            hot: the first temperature; at 2 the start's error is that of equilibrium.
             seed: any integer from 0.
         """
         rest = np.empty(0)
-        best = self._better(self._run(codes, grid, rest, seed), codes, grid)
+        best = self._better(self._run(codes, grid, rest, seed), grid, (codes, self.errors(codes, grid)))
         if sweeps:
-            hot = self._run(best, grid, _HOT * (_COLD / _HOT) ** (np.arange(sweeps) / max(sweeps - 1, 1)), seed)
+            fall = hot * (_COLD / hot) ** (np.arange(sweeps) / max(sweeps - 1, 1))
+            left = self._run(best[0], grid, fall, seed)
             # The descent starts from new fields: many additions have rounded the old ones.
-            best = self._better(self._run(hot, grid, rest, seed), best, grid)
-        return best
+            best = self._better(self._run(left, grid, rest, seed), grid, best)
+        return best[0]
 
-    def _better(self, new: Tensor, old: Tensor, grid: Grid) -> Tensor:
-        """The codes with the smaller f, row by row where no row feels another."""
-        gain = (self.errors(old, grid) - self.errors(new, grid)).to(old.device)
+    def _better(self, codes: Tensor, grid: Grid, best: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Of these and the best codes, each with its errors, those of smaller f; by row if no row feels another."""
+        errors = self.errors(codes, grid)
         if self.output is not None:
-            return new if gain.sum() > 0 else old
-        return torch.where(gain[:, None] > 0, new, old)
+            return (codes, errors) if errors.sum() < best[1].sum() else best
+        lower = errors < best[1]
+        return torch.where(lower.to(codes.device)[:, None], codes, best[0]), torch.where(lower, errors, best[1])
 
     def _run(self, codes: Tensor, grid: Grid, fall: Array, seed: int) -> Tensor:
         """Sweeps at the temperatures ``fall``, or a descent if there are none."""

@@ -41,7 +41,7 @@ def quantize(
     output_damping: float = 1.0,
     sweeps: int = 200,
     beam_width: int = 16,
-    kronecker_passes: int = 1,
+    kronecker_passes: int = 2,
     projections: int = 1,
     coherence: float = 0.5,
     memory: float = 0.5,
@@ -85,9 +85,10 @@ def quantize(
         damping: added to H, in units of its mean diagonal. By default 0.01, GPTQ's own, for ``"input"`` and 0.1 for
             ``"kronecker"``: what a search gains on small eigenvalues of few data is not there on others.
         output_damping: added to G, in units of its mean diagonal.
-        sweeps: of annealing, over all weights.
+        sweeps: of the first annealing, over all weights.
         beam_width: partial roundings kept.
-        kronecker_passes: annealings (or descents) of a layer in turn, each followed by a refit.
+        kronecker_passes: annealings (or descents) of a layer in turn, each followed by a refit; annealings after the
+            first have half the sweeps, and begin at half the temperature.
         projections: random projections of the model's outputs a batch, whose gradients make G.
         coherence: share of H that adds up errors over all places of a sample (tokens, pixels) before it squares them,
             from 0 to less than 1 (:func:`qanneal_opt.curvature.layer_moments`); not with G = 1 or in sequence.

@@ -41,7 +41,7 @@ def round_matrix(
     output_damping: float = 0.1,
     refit: bool = True,
     beam_width: int = 16,
-    kronecker_passes: int = 1,
+    kronecker_passes: int = 2,
 ) -> Rounded:
     """Choose codes and a grid with a small f.
 
@@ -68,8 +68,8 @@ def round_matrix(
         output_damping: of the mean of G's diagonal, added to it: G comes from few samples.
         refit: fit the scales and zero points of each row to its codes (:func:`refit_grid`).
         beam_width: of the beam.
-        kronecker_passes: annealings (or descents) in turn, each followed by a refit; after annealings and their refits
-            there is one more descent, and a refit.
+        kronecker_passes: annealings (or descents) in turn, each followed by a refit. Annealings after the first have
+            half the sweeps, and begin at half the temperature.
 
     Returns:
         The codes and their grid, on the device of the weights. Compiled searches run on the CPU: what they need is
@@ -111,11 +111,10 @@ def round_matrix(
     codes = nearest if method == "rtn" else babai
     if method in ("cd", "anneal"):
         lattice = Lattice(weight, sought, G, threads=workers)
-        passes = [sweeps if method == "anneal" else 0] * kronecker_passes
-        if method == "anneal" and refit:
-            passes.append(0)  # levels that were moved under the codes leave some of these off their minimum
-        for turn, visits in enumerate(passes):
-            codes = lattice.search(codes, grid, sweeps=visits, seed=seed + turn)
+        # A refit moves levels little under their codes: annealings after the first have less to find.
+        falls = [(sweeps, 2.0), *[(sweeps // 2, 1.0)] * (kronecker_passes - 1)]
+        for turn, (visits, hot) in enumerate(falls):
+            codes = lattice.search(codes, grid, sweeps=visits if method == "anneal" else 0, hot=hot, seed=seed + turn)
             if refit:
                 grid = refit_grid(weight, codes, grid, sought, zero=loose)
     else:
