@@ -112,6 +112,38 @@ def test_thresholds_are_placed_at_quantiles_whatever_the_scale():
     assert other.rules() == layer.rules()
 
 
+def test_a_threshold_that_no_rule_uses_any_more_goes_back_to_where_it_was():
+    layer = qa.RuleLayer(3, 2, thresholds=1)
+    with torch.no_grad():
+        layer.thresholds.copy_(torch.tensor([[0.5], [1.0], [-2.0]]))  # a user's own
+    layer.literals[0, :2] = 1
+    layer.recall_thresholds()
+    assert layer.thresholds[:, 0].tolist() == [0.5, 1.0, -2.0]
+    with torch.no_grad():
+        layer.thresholds.add_(3.0)
+    layer.literals[0, 1] = 0
+    layer.recall_thresholds()
+    assert layer.thresholds[:, 0].tolist() == [3.5, 1.0, 1.0]  # in use, not any more, and never
+    layer.place_thresholds(torch.randn(50, 3))
+    placed = layer.thresholds.detach().clone()
+    layer.recall_thresholds()
+    assert torch.equal(layer.thresholds, placed)
+
+
+def test_annealing_sees_a_threshold_out_of_use_where_it_was():
+    x = torch.rand(300, 2, generator=torch.Generator().manual_seed(0))
+    layer = qa.RuleLayer(2, 2, thresholds=1)
+    layer.place_thresholds(x)
+    placed, optimizer = layer.thresholds.detach().clone(), optimizer_of(layer, (x, (x[:, 0] > 0.5).float()))
+    optimizer.anneal()
+    assert "x0 > 0." in layer.rules()[0] and layer.home[0] == placed[0]
+    with torch.no_grad():
+        layer.thresholds.fill_(9.0)
+    layer.literals.zero_()
+    optimizer.anneal()
+    assert layer.thresholds[0] == placed[0] and "x0 > 0." in layer.rules()[0]
+
+
 def test_an_or_gives_probabilities_in_train_mode_and_bits_in_eval_mode():
     layer, (x, y) = qa.RuleLayer(12, 2), disjunction()
     layer.literals[0, 3] = 1

@@ -62,7 +62,7 @@ class RuleLayer(nn.Module):
     tensor([1., 0.])
     """
 
-    annealed = ("literals",)  # the buffers that annealing steps move
+    annealed: tuple[str, ...] = ("literals",)  # the buffers that annealing steps move
     literals: Tensor
     centre: Tensor  # (in_features, 1), as is the spread: the units of thresholds
     spread: Tensor
@@ -101,6 +101,7 @@ class RuleLayer(nn.Module):
             self.thresholds = nn.Parameter(levels.expand(in_features, -1).clone())  # (in_features, thresholds)
             self.register_buffer("centre", torch.zeros(in_features, 1, **place))
             self.register_buffer("spread", torch.ones(in_features, 1, **place))
+            self.annealed = ("literals", "home")
             self.register_buffer("home", torch.full((in_features, thresholds), math.inf, **place))
         if readout == "or":
             self.flips = Flips(**place)
