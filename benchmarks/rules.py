@@ -128,13 +128,13 @@ def gradients(task: Problem, seed: int, setting: Soft, seconds: float = GRADIENT
     return measured(task, model, float(steps))
 
 
-def mlp(task: Problem, seed: int, setting: L1Setting) -> dict[str, Any]:
+def mlp(task: Problem, seed: int, setting: L1Setting, enough: float = ENOUGH) -> dict[str, Any]:
     """A network with an L1 penalty, stopped as soon as its *test* accuracy suffices."""
 
     def accurate(model: nn.Module) -> bool:
         with torch.no_grad():
             right = (model(task.test_inputs)[:, 0] > 0) == (task.test_targets > 0.5)
-        return float(right.float().mean()) >= ENOUGH
+        return float(right.float().mean()) >= enough
 
     model, ge = train(task.inputs, 2 * task.targets - 1, setting, cap=MLP_CAP, seed=seed, done=accurate)
     return measured(task, lambda x: (model(x)[:, 0] > 0).float(), ge)
@@ -242,7 +242,7 @@ def tuning(make: Make, *, net: bool = True) -> Iterator[dict[str, Any]]:
         return [halves, Round(list, second, TUNING_SEEDS[2:6], keep=1)]
 
     found: dict[str, list[Round[Any]]] = {}
-    rates = {"adamw_rules": (0.03, 0.1, 0.3, 1.0), "straight_through": (0.003, 0.01, 0.03, 0.1)}
+    rates = {"adamw_rules": (0.03, 0.1, 0.3, 1.0, 3.0), "straight_through": (0.003, 0.01, 0.03, 0.1)}
     for name, hard in (("adamw_rules", False), ("straight_through", True)):
         grid = [Soft(lr, decay, hard) for lr, decay in product(rates[name], (0.02, 0.2))]
         found[name] = halving(grid, soft(GRADIENT_SECONDS / 2), soft(GRADIENT_SECONDS))

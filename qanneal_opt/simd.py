@@ -35,6 +35,15 @@ def compiled(function: F) -> F:
     return cast(F, JIT(fastmath=FAST, **INNER)(function))
 
 
+def borrowing(function: F) -> F:
+    """Compile into its callers what allocates nothing and takes many arrays, in tuples and by rows.
+
+    References to arrays, which the caller keeps, are not counted: a view of a row takes atomic additions otherwise. And
+    the dozens of numbers that arrays are made of are not handed over on the stack.
+    """
+    return cast(F, JIT(forceinline=True, fastmath=FAST, _nrt=False, **INNER)(function))
+
+
 def scalar(function: F) -> F:
     """Compile into the loops that call it; rounding stays as written, apart from fused multiply-adds."""
     return cast(F, JIT(forceinline=True, fastmath={"contract"}, **INNER)(function))

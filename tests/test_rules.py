@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy, cross_entropy, mse_loss
 
 import qanneal_opt as qa
 from qanneal_opt.steps.rule_search import LinearReadout, OrReadout, Rows, Search
+from qanneal_opt.steps.rule_search import packed as pack
 from qanneal_opt.steps.rule_tables import look, output_forced, rule_forced
 from qanneal_opt.testing.steps import assert_step
 from qanneal_opt.view import Best, View
@@ -109,6 +110,38 @@ def test_thresholds_are_placed_at_quantiles_whatever_the_scale():
     other = qa.RuleLayer(4, 2, thresholds=3)
     other.load_state_dict(layer.state_dict())
     assert other.rules() == layer.rules()
+
+
+def test_a_threshold_that_no_rule_uses_any_more_goes_back_to_where_it_was():
+    layer = qa.RuleLayer(3, 2, thresholds=1)
+    with torch.no_grad():
+        layer.thresholds.copy_(torch.tensor([[0.5], [1.0], [-2.0]]))  # a user's own
+    layer.literals[0, :2] = 1
+    layer.recall_thresholds()
+    assert layer.thresholds[:, 0].tolist() == [0.5, 1.0, -2.0]
+    with torch.no_grad():
+        layer.thresholds.add_(3.0)
+    layer.literals[0, 1] = 0
+    layer.recall_thresholds()
+    assert layer.thresholds[:, 0].tolist() == [3.5, 1.0, 1.0]  # in use, not any more, and never
+    layer.place_thresholds(torch.randn(50, 3))
+    placed = layer.thresholds.detach().clone()
+    layer.recall_thresholds()
+    assert torch.equal(layer.thresholds, placed)
+
+
+def test_annealing_sees_a_threshold_out_of_use_where_it_was():
+    x = torch.rand(300, 2, generator=torch.Generator().manual_seed(0))
+    layer = qa.RuleLayer(2, 2, thresholds=1)
+    layer.place_thresholds(x)
+    placed, optimizer = layer.thresholds.detach().clone(), optimizer_of(layer, (x, (x[:, 0] > 0.5).float()))
+    optimizer.anneal()
+    assert "x0 > 0." in layer.rules()[0] and layer.home[0] == placed[0]
+    with torch.no_grad():
+        layer.thresholds.fill_(9.0)
+    layer.literals.zero_()
+    optimizer.anneal()
+    assert layer.thresholds[0] == placed[0] and "x0 > 0." in layer.rules()[0]
 
 
 def test_an_or_gives_probabilities_in_train_mode_and_bits_in_eval_mode():
@@ -240,6 +273,52 @@ def test_the_energy_that_moves_add_up_to_is_the_exact_one(rows, temperature, mon
         # A linear readout's least squares are taken unit by unit while it anneals, and all together at the end.
         slack = 0.02 * rows if isinstance(readout, LinearReadout) else 1e-3
         assert -1e-3 <= energy(readout, start) + lowest - exact <= slack
+
+
+@pytest.fixture(scope="module")
+def judge():
+    """Compiled: (chain, whether it regresses, j, held, price) -> the change, and what it is bounded by from below."""
+    import numba
+
+    from qanneal_opt.steps import kernels_readouts as kernels
+    from qanneal_opt.steps.kernels_units import rebuild
+
+    @numba.njit
+    def change(units, cover, linear, columns, valid, regress, j, held, price, sets):
+        for k in range(len(units.literals)):
+            rebuild(units, columns, valid, k)
+        if regress:
+            kernels.overlaps(units, linear)
+            found = [kernels.linear_change(units, linear, j, held, price, bar) for bar in (np.inf, -np.inf)]
+        else:
+            kernels.cover(units, cover)
+            found = [kernels.or_change(units, cover, j, held, price, bar, sets) for bar in (np.inf, -np.inf)]
+        return found[0], found[1]
+
+    return change
+
+
+@pytest.mark.parametrize("rows", [40, 130])
+def test_a_move_is_rejected_early_only_by_a_lower_bound_of_its_change(rows, judge, monkeypatch):
+    from qanneal_opt.steps import kernels_rules
+
+    values, states = booleans(3, rows, 7), []
+    monkeypatch.setattr(kernels_rules, "anneal", lambda *arguments: states.append(arguments) or (0.0, 0))
+    samples, rng = Rows.of(values, np.zeros(7, bool)), np.random.default_rng(5)
+    for turn in range(30):
+        start = rng.integers(-1, 2, (4, 7)).astype(np.int8) * (rng.random((4, 7)) < 0.5)
+        row = rng.integers(-1, 2, 7).astype(np.int8) * (rng.random(7) < 0.4)
+        for readout in readouts(turn, values):
+            Search(1, 10, [1.0], 0.3, 1)._chain(samples, readout, start)(0, np.uint64(7))
+            columns, valid, units, cover, linear, *_, sets, _, _, _ = states[-1]
+            moved, j = start.copy(), int(rng.integers(4))
+            moved[j] = row
+            regress, truth = isinstance(readout, LinearReadout), pack(samples.truth(row[None])[0])
+            exact, bound = judge(units, cover, linear, columns, valid, regress, j, truth, 0.7, sets)
+            assert bound <= exact + 1e-4
+            if not regress:
+                after, before = readout.energy(held(moved, values)), readout.energy(held(start, values))
+                assert exact == pytest.approx(0.7 + after - before, abs=1e-4)
 
 
 def test_all_readouts_and_starts_are_served_by_one_compilation():

@@ -17,13 +17,13 @@ BASELINE = "gradients"
 METRIC = "test accuracy"
 TUNING_SEEDS = mixed.TUNING_SEEDS
 SOFT = mixed.Soft(0.05, 0.03, hard="thresholds")
-NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.1, batch=100)
+NET = L1Setting("relu", 64, lr=0.01, l1=3e-3, weight_decay=0.1, batch=100)
 make = partial(regimes, n=20, samples=1000, wires=3, linear=5)
 TASK = mixed.Mixed(make, partial(mixed.over_thresholds, linear=5), enough=0.93)
 
 
 def tune() -> Iterator[dict[str, Any]]:
-    """Gradients alone on the same model."""
+    """Gradients alone on the same model, and the network."""
     return mixed.tuning(TASK)
 
 

@@ -17,14 +17,14 @@ BASELINE = "gradients"
 METRIC = "test accuracy"
 TUNING_SEEDS = mixed.TUNING_SEEDS
 SOFT = mixed.Soft(0.05, 0.1, hard="thresholds")
-NET = L1Setting("relu", 64, lr=0.01, l1=1e-3, weight_decay=0.1, batch=100)
+NET = L1Setting("relu", 64, lr=0.003, l1=3e-3, weight_decay=0.1, batch=100)
 make = partial(regimes, n=40, samples=1000, wires=3)
 TASK = mixed.Mixed(make, mixed.over_thresholds, enough=0.98)
 FINER = mixed.Mixed(make, partial(mixed.over_thresholds, thresholds=7), enough=0.98)
 
 
 def tune() -> Iterator[dict[str, Any]]:
-    """Gradients alone on the same model."""
+    """Gradients alone on the same model, and the network."""
     return mixed.tuning(TASK)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,10 +62,11 @@ class RuleLayer(nn.Module):
     tensor([1., 0.])
     """
 
-    annealed = ("literals",)  # the buffers that annealing steps move
+    annealed: tuple[str, ...] = ("literals",)  # the buffers that annealing steps move
     literals: Tensor
     centre: Tensor  # (in_features, 1), as is the spread: the units of thresholds
     spread: Tensor
+    home: Tensor  # (in_features, thresholds): where they were before rules used them, infinity if none has
 
     def __init__(
         self,
@@ -100,6 +102,8 @@ class RuleLayer(nn.Module):
             self.thresholds = nn.Parameter(levels.expand(in_features, -1).clone())  # (in_features, thresholds)
             self.register_buffer("centre", torch.zeros(in_features, 1, **place))
             self.register_buffer("spread", torch.ones(in_features, 1, **place))
+            self.annealed = ("literals", "home")
+            self.register_buffer("home", torch.full((in_features, thresholds), math.inf, **place))
         if readout == "or":
             self.flips = Flips(**place)
         else:
@@ -123,11 +127,14 @@ class RuleLayer(nn.Module):
             wrong = (1 - values) @ (literals > 0).to(values).T + values @ (literals < 0).to(values).T  # (..., rules)
             return ((wrong == 0) & used).to(values)
         # A product of as many factors as the longest rule has literals, not of all n: the others are 1.
-        longest = int((literals != 0).sum(1).max())
-        columns = (literals != 0).int().argsort(dim=1, descending=True, stable=True)[:, :longest]  # (rules, longest)
-        levels, picked = literals.gather(1, columns), values[..., columns]  # (..., rules, longest)
-        factors = torch.where(levels > 0, picked, torch.where(levels < 0, 1 - picked, 1.0))
-        return factors.prod(-1) * used
+        longest = max(1, int((literals != 0).sum(1).max()))
+        columns = (literals != 0).int().argsort(dim=1, descending=True, stable=True)[:, :longest].T  # (longest, rules)
+        levels = literals.T.gather(0, columns).unsqueeze(-1)  # (longest, rules, 1)
+        # Samples come last, and factors are multiplied one by one: both have gradients that cost little.
+        picked = values.flatten(0, -2).T.index_select(0, columns.flatten()).unflatten(0, columns.shape)
+        factors = torch.addcmul((levels <= 0).to(values), levels.to(values), picked)  # (longest, rules, N)
+        held: Tensor = math.prod(factors.unbind()) * used.unsqueeze(-1)
+        return held.T.unflatten(0, values.shape[:-1]) if values.ndim != 2 else held.T
 
     def values(self, inputs: Tensor) -> Tensor:
         """Give the values that literals are about, ``(..., n)``: the inputs, or how they compare with thresholds."""
@@ -177,6 +184,20 @@ class RuleLayer(nn.Module):
         self.centre.copy_(centre[:, None])
         self.spread.copy_(spread[:, None])
         self.thresholds.copy_(places)
+        self.home.fill_(math.inf)
+
+    @torch.no_grad()
+    def recall_thresholds(self) -> None:
+        """Put thresholds that no rule uses any more back to where they were before rules did.
+
+        Gradients moved them for rules that are gone, often to where next to no sample is on their other side, and a
+        threshold out of use has no gradient to come back by. Annealing steps call this before and after they search.
+        """
+        if self.thresholds is None:
+            return
+        used, known = (self.literals != 0).any(0).view_as(self.home), self.home.isfinite()
+        self.thresholds.copy_(torch.where(known & ~used, self.home, self.thresholds))
+        self.home.copy_(torch.where(used & ~known, self.thresholds, self.home))
 
     @property
     def dtype(self) -> torch.dtype:

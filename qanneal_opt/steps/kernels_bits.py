@@ -6,15 +6,17 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from qanneal_opt.simd import compiled
+from qanneal_opt.simd import borrowing
 
 Array = Any  # a numpy array in compiled code
 WORD = 64
 BLOCK = 8  # words that are counted at once: sets have a multiple of so many
 
 _POINTER: Any = types.CPointer
+_BUILD: Any = cgutils
 _FLOATS = _POINTER(types.float32)
 _WORDS = _POINTER(types.uint64)
 _SET = ir.VectorType(ir.IntType(WORD), BLOCK)
@@ -45,15 +47,21 @@ def _overlap(context: Any, column: Any, turn: Any, words: Any) -> Any:
     return types.int64(_WORDS, types.uint64, _WORDS), lower
 
 
-def _sum(context: Any, row: Any, word: Any) -> Any:
+def _total(context: Any, row: Any, words: Any, count: Any) -> Any:
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        row = builder.load(builder.bitcast(values[0], _VECTOR.as_pointer()), align=4)
-        chosen = builder.select(builder.bitcast(values[1], _MASK), row, ir.Constant(_VECTOR, [0.0] * WORD))
+        row, words, count = values
+        sums = _BUILD.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * WORD))
+        with _BUILD.for_range(builder, count) as loop:
+            place = builder.gep(row, [builder.mul(loop.index, ir.Constant(loop.index.type, WORD))])
+            numbers = builder.load(builder.bitcast(place, _VECTOR.as_pointer()), align=4)
+            chosen = builder.bitcast(builder.load(builder.gep(words, [loop.index])), _MASK)
+            old = builder.load(sums)
+            builder.store(builder.select(chosen, builder.fadd(old, numbers), old), sums)
         kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _VECTOR])
         add = builder.module.declare_intrinsic(f"llvm.vector.reduce.fadd.v{WORD}f32", (), kind)
-        return builder.call(add, [ir.Constant(ir.FloatType(), -0.0), chosen], fastmath=_LOOSE)
+        return builder.call(add, [ir.Constant(ir.FloatType(), -0.0), builder.load(sums)], fastmath=_LOOSE)
 
-    return types.float32(_FLOATS, types.uint64), lower
+    return types.float32(_FLOATS, _WORDS, types.int64), lower
 
 
 def _add(context: Any, row: Any, word: Any, value: Any) -> Any:
@@ -72,11 +80,11 @@ def _add(context: Any, row: Any, word: Any, value: Any) -> Any:
 
 ones: Any = intrinsic(_ones)  # (word): how many bits are set
 overlap: Any = intrinsic(_overlap)  # (column, turn, words): how many bits of a block column ^ turn and words share
-masked_sum: Any = intrinsic(_sum)  # (row, word): the sum of the 64 numbers of a row whose bit is set
+masked_total: Any = intrinsic(_total)  # (row, words, count): the sum of the numbers of a row whose bit is set
 masked_add: Any = intrinsic(_add)  # (row, word, value): add a value to them
 
 
-@compiled
+@borrowing
 def size(words: Array) -> int:
     """How many samples are in a set."""
     count = 0
@@ -85,7 +93,7 @@ def size(words: Array) -> int:
     return count
 
 
-@compiled
+@borrowing
 def shared(a: Array, b: Array) -> int:
     """How many samples are in both sets."""
     count = 0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qanneal_opt.rng import GOLDEN, below, bits
-from qanneal_opt.simd import compiled, words
+from qanneal_opt.simd import borrowing, words
 from qanneal_opt.steps.kernels_bits import BLOCK, Array, ones, overlap
 
 NONE, ALL, ONE = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(1)
@@ -25,15 +25,16 @@ class Units(NamedTuple):
     count: Array  # (K,) int64: how many they are; a unit without any holds for no sample
     truth: Array  # (K, W) uint64: the samples for which a unit holds
     twice: Array  # (K, W) uint64: the samples that two of its literals or more exclude
+    held: Array  # (K,) int64: for how many samples a unit holds
 
 
-@compiled
+@borrowing
 def opposite(level: int) -> Any:
     """What turns a column's word into that of its literal: nothing, or all bits."""
     return ALL if level < 0 else NONE
 
 
-@compiled
+@borrowing
 def rebuild(units: Units, columns: Array, valid: Array, j: int) -> None:
     """Take a unit's literals as they are, and write what is kept of them."""
     literals, listed, truth, twice = units.literals[j], units.listed[j], units.truth[j], units.twice[j]
@@ -43,6 +44,7 @@ def rebuild(units: Units, columns: Array, valid: Array, j: int) -> None:
             listed[count] = i
             count += 1
     units.count[j] = count
+    held = 0
     for w in range(len(valid)):
         once = often = NONE
         for k in range(count):
@@ -51,9 +53,11 @@ def rebuild(units: Units, columns: Array, valid: Array, j: int) -> None:
             once |= excluded
         truth[w] = valid[w] & ~once if count else NONE
         twice[w] = often
+        held += ones(truth[w])
+    units.held[j] = held
 
 
-@compiled
+@borrowing
 def changed(units: Units, columns: Array, valid: Array, j: int, drop: int, add: int, level: int, out: Array) -> None:
     """Write for which samples unit j would hold without its literal ``drop`` and with ``add``; -1 for none."""
     truth, twice = units.truth[j], units.twice[j]
@@ -74,7 +78,7 @@ def changed(units: Units, columns: Array, valid: Array, j: int, drop: int, add: 
             out[w] &= column[w] ^ turn
 
 
-@compiled
+@borrowing
 def another_level(units: Units, j: int, counter: np.uint64) -> Any:
     """Draw another level of a literal of unit j: what is dropped, what is added and its level."""
     i = below(counter, units.literals.shape[1])
@@ -85,7 +89,7 @@ def another_level(units: Units, j: int, counter: np.uint64) -> Any:
     return i, (i if coin == 1 else np.int64(-1)), -present
 
 
-@compiled
+@borrowing
 def swap(units: Units, j: int, counter: np.uint64) -> Any:
     """Draw a literal of unit j and another one in its place; a unit without literals gets one."""
     _, n = units.literals.shape
@@ -99,7 +103,7 @@ def swap(units: Units, j: int, counter: np.uint64) -> Any:
     return drop, i, coin
 
 
-@compiled
+@borrowing
 def from_sample(columns: Array, s: int, most: int, row: Array, counter: np.uint64) -> Any:
     """Write 1 to ``most`` random literals that hold for sample s; give how many."""
     row[:] = 0
@@ -114,22 +118,23 @@ def from_sample(columns: Array, s: int, most: int, row: Array, counter: np.uint6
     return count
 
 
-@compiled
+@borrowing
 def grown(
-    columns: Array, s: int, wanted: Array, unwanted: Array, l0: float, most: int, row: Array, counter: np.uint64
-) -> int:
+    columns: Array, s: int, wanted: Array, unwanted: Array, l0: float, most: int, row: Array, order: Array,
+    counter: np.uint64,
+) -> int:  # fmt: skip
     """Write literals that hold for sample s, each the best of a random half, as long as they may pay; give how many.
 
     The best keeps most of what is wanted, and at the largest share; of all beginnings of the list the one is kept that
     covers most samples that are wanted, less those that are not and ``l0`` for each literal. The sets ``wanted`` and
-    ``unwanted`` are reduced to those that all literals hold for.
+    ``unwanted`` are reduced to those that all literals hold for; ``order`` is scratch.
     """
     row[:] = 0
     word, place = s >> 6, np.uint64(s & 63)
-    order = np.empty(most, np.int64)
     best, kept, length = 0.0, 0, 0
     while length < most:
-        top, choice, gain, wrong = -1.0, -1, 0, 0
+        choice, gain, wrong = -1, 0, 0
+        top, of = -1.0, 1.0  # the best score is top / of: quotients are compared by products, which take less time
         for first in range(0, len(row), 64):
             counter += GOLDEN
             half = bits(counter)
@@ -144,9 +149,9 @@ def grown(
                     column = words(columns.ctypes.data + 8 * (i * len(wanted) + w))
                     right += overlap(column, turn, words(wanted.ctypes.data + 8 * w))
                     other += overlap(column, turn, words(unwanted.ctypes.data + 8 * w))
-                score = right * right / (right + other)
-                if score > top and row[i] == 0:
-                    top, choice, gain, wrong = score, i, right, other
+                square, whole = np.float64(right) * right, np.float64(right + other)
+                if square * of > top * whole and row[i] == 0:
+                    top, of, choice, gain, wrong = square, whole, i, right, other
         if choice < 0:
             continue
         level = 1 if (columns[choice, word] >> place) & ONE else -1
@@ -167,7 +172,7 @@ def grown(
     return kept
 
 
-@compiled
+@borrowing
 def conjunction(columns: Array, valid: Array, row: Array, out: Array) -> None:
     """Write for which samples all literals of a row hold; none if it has none."""
     any = False
@@ -183,7 +188,7 @@ def conjunction(columns: Array, valid: Array, row: Array, out: Array) -> None:
         out[:] = NONE
 
 
-@compiled
+@borrowing
 def draw(words: Array, count: int, counter: np.uint64) -> Any:
     """Draw one of the ``count`` samples of a set."""
     left = below(counter, count)

@@ -38,7 +38,8 @@ class RuleStep:
     a sample, 2% that clear one) start at the present literals, and at none; the best state of all replaces the present
     one if its energy is lower. Moves are evaluated exactly on bit-packed samples by compiled code. Literals of columns
     that are constant are not looked for. Layers are visited one after the other, in the order of ``model.modules()``,
-    with what lies below them as it is at the moment.
+    with what lies below them as it is at the moment, except that thresholds that no rule uses any more go back to where
+    they were before rules did (:meth:`RuleLayer.recall_thresholds`).
 
     An :class:`AutomatonLayer` is tabulated as an OR readout is. Chains of moves that lead a transition to another state
     start at random tables; each state's output is the best one for each candidate. Numbers of states are tried from 1

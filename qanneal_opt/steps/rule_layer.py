@@ -55,6 +55,7 @@ class RuleJob:
         generator: torch.Generator,
     ) -> None:
         self.options, self.layer, self.objective, self.generator = options, layer, objective, generator
+        layer.recall_thresholds()
         self.present = look(objective, layer)
         self.old = _literals(layer)
         self.rows = Rows.of(self.present.values.bool().numpy(), (self.old != 0).any(0))
@@ -69,6 +70,7 @@ class RuleJob:
             self._fitted()
         else:
             self._one_by_one()
+        self.layer.recall_thresholds()
         new = _literals(self.layer)
         before, after, moved = (int(np.count_nonzero(places)) for places in (self.old, new, self.old != new))
         price, last = self.l0 * self.unit, self.options.cooling.last * self.unit

@@ -175,29 +175,32 @@ class Search:
 
     def _chain(self, rows: Rows, readout: Readout, begin: Array) -> Callable[[int, np.uint64], Found]:
         """What runs a chain."""
-        from qanneal_opt.steps.kernels_rules import Linear, Or, anneal
+        from qanneal_opt.steps.kernels_readouts import Linear, Or
+        from qanneal_opt.steps.kernels_rules import anneal
         from qanneal_opt.steps.kernels_units import Units
 
         (n, words), units = rows.columns.shape, len(begin)
         gains = _padded(readout.gains[None], words)[0]
         wanted, unwanted = packed(readout.gains < 0), packed(readout.gains > 0)
+        limits = np.array([_limits(gains[gains < 0]), _limits(gains[gains > 0])])
 
         def run(number: int, key: np.uint64) -> Found:
             # Rows are contiguous, whatever numpy made of the order: another one would be compiled once more.
             literals = begin.copy() if number == 0 else np.zeros_like(begin, order="C")
             sets = np.zeros((2, units, words), np.uint64)
-            state = Units(literals, np.zeros((units, n), np.int64), np.zeros(units, np.int64), sets[0], sets[1])
-            cover = Or(np.zeros(words, np.uint64), np.zeros(words, np.uint64), gains, wanted, unwanted)
+            listed, counts = np.zeros((units, n), np.int64), np.zeros((2, units), np.int64)
+            state = Units(literals, listed, counts[0], sets[0], sets[1], counts[1])
+            cover = Or(np.zeros(words, np.uint64), np.zeros(words, np.uint64), gains, wanted, unwanted, limits)
             coefficients, residuals = readout.residuals(rows.truth(literals))
             coefficients, squares = np.ascontiguousarray(coefficients), np.square(residuals).sum(1)
-            fit = Linear(
-                _padded(residuals, words), coefficients, squares, np.zeros((2, len(squares))), rows.count, FLOOR
-            )
-            best, scratch, row = literals.copy(), np.zeros((4, words), np.uint64), np.zeros(n, np.int8)
+            sums, trial = np.zeros_like(coefficients), np.zeros((2, len(squares)))
+            fit = Linear(_padded(residuals, words), coefficients, squares, sums, trial, rows.count, FLOOR)
+            best, scratch = literals.copy(), np.zeros((4, words), np.uint64)
+            row, order = np.zeros(n, np.int8), np.zeros(n, np.int64)
             heat = np.asarray(self.heat, np.float64)
             each = max(1, self.moves // len(heat))
             _, accepted = anneal(
-                rows.columns, rows.valid, state, cover, fit, heat, each, self.l0, n, key, scratch, row, best
+                rows.columns, rows.valid, state, cover, fit, heat, each, self.l0, n, key, scratch, row, order, best
             )
             return Found(best, self._energy(rows, readout, best), each * len(heat), accepted)
 
@@ -207,3 +210,8 @@ class Search:
 def _padded(rows: Array, words: int) -> Array:
     """(R, N) as (R, 64 W) float32 with zeros."""
     return np.pad(rows.astype(np.float32), ((0, 0), (0, 64 * words - rows.shape[1])))
+
+
+def _limits(gains: Array) -> tuple[float, float]:
+    """The least and the largest."""
+    return (float(gains.min()), float(gains.max())) if len(gains) else (0.0, 0.0)
