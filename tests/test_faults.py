@@ -1,11 +1,13 @@
 """Machines far away that fail: training goes on, weights stay legal, and what happened is in the ledger."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
 import time
 import traceback
+import types
 
 import pytest
 import torch
@@ -73,6 +75,66 @@ def test_what_does_not_pass_is_left_to_the_local_sampler(tmp_path, fault):
     info = optimizer.records[-1].sampler_info
     assert info["fallback"] and info["answered_by"] == "annealer"
     assert info["judged_by"] == "residual"  # the annealer draws at the temperature asked for
+
+
+class Halved(list):
+    """The record of an answer whose rows are shorter than it says."""
+
+    def __init__(self, record):
+        super().__init__(record)
+        self.sample, self.energy, self.num_occurrences = record.sample[:, :2], record.energy, record.num_occurrences
+
+
+def test_an_answer_that_is_not_what_it_says_raises_nothing(tmp_path):
+    def halved(answer):
+        given = {"variables": answer.variables, "info": answer.info, "record": Halved(answer.record)}
+        return types.SimpleNamespace(**given, resolve=lambda: None)
+
+    sampler = seat(Faulty(always=halved), tmp_path, retries=0)
+    with pytest.warns(RuntimeWarning, match="IndexError.*'annealer' samples in its place"):
+        finished(sampler)
+    assert sampler.ledger.fallbacks == 4 and sampler.ledger.charged > 0
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf, -1e9, "soon", None])
+def test_a_time_that_is_none_is_charged_at_its_estimate(tmp_path, time):
+    """A negative one would give the budget back, and one that is NaN would end it."""
+
+    def tells(answer):
+        answer.info["timing"] = time if time is None else {"qpu_access_time": time}
+        return answer
+
+    sampler = seat(Faulty(always=tells), tmp_path, qpu_budget=1.0)
+    finished(sampler)
+    assert (sampler.ledger.problems, sampler.ledger.fallbacks, sampler.ledger.qpu_access_time) == (4, 0, 0.0)
+    assert sampler.ledger.charged == pytest.approx(4 * 0.01014)
+
+
+@pytest.mark.parametrize("name", ["properties", "parameters", "edgelist", "to_networkx_graph"])
+@pytest.mark.parametrize("error", [ConnectionError("gone"), KeyError("topology")])
+def test_a_machine_that_cannot_be_looked_at_raises_nothing(tmp_path, name, error):
+    class Dark(Faulty):
+        def __getattr__(self, asked):
+            if asked == name:
+                raise error
+            return super().__getattr__(asked)
+
+    sampler = seat(Dark(), tmp_path, retries=1)
+    with pytest.warns(RuntimeWarning, match="'annealer' samples in its place"):
+        finished(sampler)
+    assert (sampler.ledger.fallbacks, sampler.ledger.submissions) == (4, 0)
+
+
+def test_a_submission_that_was_interrupted_is_charged(tmp_path):
+    """The machine goes on with it, whatever happens here."""
+    sampler = seat(Faulty(KeyboardInterrupt()), tmp_path)
+    model, optimizer, train = network(sampler)
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert (sampler.ledger.submissions, sampler.ledger.unanswered) == (1, 1)
+    assert sampler.ledger.charged == pytest.approx(0.01014)
+    train(3)
+    assert legal(model, optimizer) and sampler.ledger.problems == 3
 
 
 def test_a_hang_ends_at_the_deadline_and_is_charged(tmp_path):
