@@ -220,6 +220,24 @@ def test_errors_are_raised_where_the_user_asks_for_it(tmp_path):
         train()
 
 
+@pytest.mark.parametrize("wait", [True, False])
+def test_they_are_raised_out_of_a_later_step_where_it_is_asynchronous(tmp_path, wait):
+    sampler = seat(Faulty(None, HTTPError(400), None), tmp_path, on_failure="raise", retries=0)
+    model, optimizer, train = network(sampler, calls=100, asynchronous=True, wait=wait)
+    with pytest.raises(RemoteError, match="HTTPError: 400"):
+        for _ in range(100):
+            train(1)
+            time.sleep(0.05)
+            state = optimizer.state_dict()  # a checkpoint holds the error, and does not raise it
+    assert legal(model, optimizer) and optimizer._alternation.steps[0].pending == 0
+    train(2)  # and one may go on
+    assert sampler.ledger.problems > 1
+    _, resumed, train = network(seat(Faulty(), tmp_path, on_failure="raise"), calls=100, asynchronous=True, wait=wait)
+    resumed.load_state_dict(state)
+    train(1)
+    assert "HTTPError: 400" in resumed.records[0].fallback
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', "\x00\x01"])
 def test_a_damaged_cache_file_is_made_anew(tmp_path, text):
     finished(seat(Faulty(), tmp_path))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from qanneal_opt.samplers.base import SamplerError
+from qanneal_opt.samplers.base import RemoteError, SamplerError
 
 __all__ = ["Call", "checked_deadline", "guarded"]
 
@@ -68,10 +68,11 @@ def guarded(name: str, deadline: float | None, call: Callable[[], T]) -> T:
 
     Raises:
         SamplerError: the call raised (its error is the cause) or has not come back.
+        RemoteError: the call raised it, as the user asked for.
     """
     try:
         return call() if deadline is None else Call(name, call).within(deadline)
-    except SamplerError:
+    except (RemoteError, SamplerError):
         raise
     except Exception as error:
         raise SamplerError(f"Sampler {name!r} failed: {type(error).__name__}: {error}") from error

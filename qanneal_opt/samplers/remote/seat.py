@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import SamplerError, Samples, Seat
+from qanneal_opt.samplers.base import RemoteError, SamplerError, Samples, Seat
 from qanneal_opt.samplers.checked import Answer, CheckedSeat
 from qanneal_opt.samplers.remote.attempts import Attempts, Reach, Spent
 from qanneal_opt.samplers.remote.ledger import Ledger
@@ -17,13 +17,9 @@ from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.patience import Clock
 from qanneal_opt.samplers.request import Request
 
-__all__ = ["Remote", "RemoteError"]
+__all__ = ["Remote"]
 
 M = TypeVar("M")
-
-
-class RemoteError(RuntimeError):
-    """A machine far away failed, and the user asked for ``on_failure="raise"``: no annealing step catches it."""
 
 
 class Remote(CheckedSeat, Reach[M]):
