@@ -426,6 +426,24 @@ def test_it_connects_at_the_first_call_by_the_users_configuration(tmp_path, monk
     assert made[1] == {"solver": "mine", "region": "eu"}
 
 
+def test_a_machine_that_is_given_as_ocean_has_it_gets_its_seat(tmp_path, monkeypatch):
+    monkeypatch.setenv("QANNEAL_OPT_CACHE", str(tmp_path))
+    for topology, shape in (("pegasus", [3]), ("zephyr", [2])):
+        machine = MockDWaveSampler(topology_type=topology, topology_shape=shape, parameter_warnings=False)
+        _, optimizer, train = network(machine)
+        train()
+        assert isinstance(optimizer._alternation.steps[0].sampler, QPU)
+        assert all(record.candidates and not record.fallback for record in optimizer.records)
+        assert optimizer.records[-1].sampler_info["ledger"]["problems"] == 4
+
+    class Hybrids(Leap, dimod.Sampler):
+        pass
+
+    assert isinstance(samplers.resolve(Hybrids()), Hybrid)
+    assert isinstance(samplers.resolve(dimod.ExactSolver()), samplers.DimodSeat)
+    assert isinstance(samplers.resolve(dimod.StructureComposite(dimod.ExactSolver(), [0], [])), samplers.DimodSeat)
+
+
 def test_without_an_account_training_goes_on_locally(monkeypatch, tmp_path):
     monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "none.conf"))
     monkeypatch.delenv("DWAVE_API_TOKEN", raising=False)
