@@ -1,6 +1,7 @@
 """Machines far away that fail: training goes on, weights stay legal, and what happened is in the ledger."""
 
 import json
+import logging
 import math
 import multiprocessing
 import os
@@ -8,12 +9,14 @@ import signal
 import time
 import traceback
 import types
+import warnings
 
+import dimod
 import pytest
 import torch
 
 import qanneal_opt as qa
-from qanneal_opt.samplers import RemoteError
+from qanneal_opt.samplers import QPU, RemoteError
 from tests.machines import (
     TOKEN,
     Faulty,
@@ -30,6 +33,7 @@ from tests.machines import (
     not_finite,
     seat,
 )
+from tests.qubos import problem
 
 
 def finished(sampler, **options):
@@ -328,6 +332,52 @@ def test_a_token_in_a_configuration_file_is_known_too(tmp_path, monkeypatch):
     monkeypatch.setenv("DWAVE_CONFIG_FILE", str(path))
     assert scrubbed(f"a {TOKEN}\n b") == "a *** b"
     assert config.load_config(profile="mine")["token"] == TOKEN
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_token_that_is_nowhere_configured_is_known_by_its_name_and_form(tmp_path, monkeypatch, remote):
+    """The user's own function had it, or the sampler is one of Ocean's composites, which take any problem."""
+    monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "none.conf"))
+    error = OSError(f"header {{'X-Auth-Token': 'abc{TOKEN}'}} and DEV-{'0123456789abcdef' * 3}.")
+
+    class Composite(dimod.Sampler):
+        properties, parameters = {}, {}
+
+        def sample(self, bqm, **parameters):
+            raise error
+
+    def unreachable():
+        raise error
+
+    sampler = QPU(unreachable, cache=tmp_path, retries=0) if remote else Composite()
+    _, optimizer, train = network(sampler)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        train()
+    texts = [str(warning.message) for warning in told] + [str(optimizer.records), optimizer.summary()]
+    assert any("'X-Auth-Token': '***'} and ***." in text for text in texts)
+    assert not any(TOKEN in text or "0123456789abcdef" in text for text in texts)
+
+
+def test_a_token_is_not_in_what_ocean_logs(tmp_path, monkeypatch, caplog):
+    """At level DEBUG its client logs the whole configuration, and at a lower one so does reading it."""
+    monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "dwave.conf"))
+    (tmp_path / "dwave.conf").write_text(f"[defaults]\ntoken = {TOKEN}\n")
+    caplog.set_level(0)
+    caplog.set_level(0, logger="dwave.cloud")
+
+    def connect():
+        from dwave.cloud import Client
+
+        with pytest.raises(Exception) as failed:
+            Client.from_config(endpoint="ftp://nowhere", retry=0).get_solver()
+        logging.getLogger("dwave.cloud.client.base").debug("given %r", [TOKEN], exc_info=failed.value)
+        raise ConnectionRefusedError
+
+    assert [row.configured for row in qa.samplers.available() if row.name == "qpu"] == [True]
+    with pytest.warns(RuntimeWarning):
+        QPU(connect, cache=tmp_path, retries=0).sample_arrays(problem(4))
+    assert "Config loaded" in caplog.text and TOKEN not in caplog.text
 
 
 def test_a_token_is_not_taken_as_an_argument():

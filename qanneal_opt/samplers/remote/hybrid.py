@@ -16,6 +16,7 @@ from qanneal_opt.samplers.remote.connection import checked_selection, maker
 from qanneal_opt.samplers.remote.ledger import reported
 from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.seat import Remote
+from qanneal_opt.samplers.remote.tokens import hush_logs
 from qanneal_opt.samplers.request import Request
 
 __all__ = ["Hybrid"]
@@ -79,6 +80,7 @@ class Hybrid(Remote[Any]):
 
     def connect(self) -> Any:
         """Reach the solver of the user's configuration."""
+        hush_logs()
         return self._make()
 
     def elsewhere(self, machine: Any) -> Any:

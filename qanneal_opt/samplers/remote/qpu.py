@@ -15,6 +15,7 @@ from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.machine import Machine
 from qanneal_opt.samplers.remote.seat import Remote
 from qanneal_opt.samplers.remote.submission import Submission
+from qanneal_opt.samplers.remote.tokens import hush_logs
 from qanneal_opt.samplers.remote.tuning import Tuning
 from qanneal_opt.samplers.request import Request, counted
 
@@ -133,6 +134,7 @@ class QPU(Remote[Machine]):
 
     def connect(self) -> Machine:
         """Reach the solver of the user's configuration."""
+        hush_logs()
         return Machine(self._make(), self.cache)
 
     def elsewhere(self, machine: Machine) -> Machine:
