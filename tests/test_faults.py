@@ -5,6 +5,7 @@ import logging
 import math
 import multiprocessing
 import os
+import re
 import signal
 import time
 import traceback
@@ -251,6 +252,20 @@ def test_a_damaged_cache_file_is_made_anew(tmp_path, text):
         path.write_text(text)
     finished(seat(Faulty(), tmp_path))
     assert {path: path.read_text() for path in paths} == kept
+
+
+@pytest.mark.parametrize("qubit", ["1e999", "1" + 30 * "0", "1" + 13 * "0", "-1000000", "NaN", 6000 * "9", 9999 * "["])
+def test_a_qubit_that_is_none_is_found_out(tmp_path, qubit):
+    """One of 10^13 asked for 73 TB, one of a problem of a single variable reached the machine."""
+    for n in (1, 5):
+        seat(Faulty(), tmp_path).sample_arrays(problem(n))
+        (path,) = tmp_path.rglob(f"clique-{n}.json")
+        kept = path.read_text()
+        head, bracket, rest = kept.partition("[[[")
+        path.write_text(head + bracket + qubit + rest[re.match(r"\d+", rest).end() :])
+        sampler = seat(Faulty(), tmp_path, on_failure="raise")
+        assert sampler.sample_arrays(problem(n)).info["variables"] == n
+        assert path.read_text() == kept
 
 
 def test_an_embedding_of_another_graph_under_this_ones_name_is_found_out(tmp_path):
