@@ -1,5 +1,6 @@
 """Machines far away that fail: training goes on, weights stay legal, and what happened is in the ledger."""
 
+import copy
 import json
 import logging
 import math
@@ -216,6 +217,29 @@ def test_a_budget_and_a_ledger_survive_a_resume(tmp_path):
     with pytest.warns(RuntimeWarning, match="budget"):
         train(2)
     assert other.ledger.problems == 2 and legal(model, resumed)
+
+
+def test_a_step_back_to_an_earlier_checkpoint_refunds_nothing(tmp_path):
+    sampler = seat(Faulty(), tmp_path, qpu_budget=0.045)
+    _, optimizer, train = network(sampler, calls=8)
+    train(2)
+    state = copy.deepcopy(optimizer.state_dict())
+    train(2)
+    optimizer.load_state_dict(state)
+    assert sampler.ledger.charged == pytest.approx(0.04044, rel=1e-3) and sampler.ledger.problems == 4
+    with pytest.warns(RuntimeWarning, match="budget"):
+        train(2)
+    assert sampler.ledger.problems == 4
+
+
+def test_a_summary_has_the_ledger_of_each_machine_once(tmp_path):
+    one, other = seat(Faulty(), tmp_path), seat(Faulty(), tmp_path)
+    _, optimizer, train = network(one, calls=8)
+    optimizer._alternation.steps += [qa.QuboStep(other, proposals=8), qa.QuboStep(one, proposals=8)]
+    train(6)
+    lines = [line.split("  ") for line in optimizer.summary().splitlines() if line.startswith("ledger")]
+    calls = {line[0]: line[-1].split(",")[0].strip() for line in lines if "calls" in line[-1]}
+    assert calls == {"ledger of qpu": "4 calls", "ledger of qpu 2": "2 calls"}
 
 
 def test_errors_are_raised_where_the_user_asks_for_it(tmp_path):

@@ -60,9 +60,9 @@ class Ledger:
         return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take totals back; names that are not there keep their value."""
+        """Take totals back, but none that is less than now: a step back to an earlier checkpoint refunds nothing."""
         for name, now in asdict(self).items():
-            setattr(self, name, type(now)(state.get(name, now)))
+            setattr(self, name, max(now, type(now)(state.get(name, now))))
 
 
 def reported(info: Any, name: str) -> float | None:
