@@ -459,6 +459,9 @@ def test_it_is_copied_and_pickled_without_its_connection(tmp_path):
     twin = copy.deepcopy(sampler)
     twin.sample_arrays(problem(4))
     assert (sampler.ledger.calls, twin.ledger.calls) == (1, 2)
+    other = pickle.loads(pickle.dumps(twin))  # a mock machine goes with it
+    other.sample_arrays(problem(4))
+    assert (other.ledger.calls, other.attempts.ledger) == (3, other.ledger)
     plain = QPU(qpu_budget=1.0)
     assert pickle.loads(pickle.dumps(plain)).limits.budget == 1.0
 
@@ -477,7 +480,8 @@ def test_an_estimate_is_the_solvers_own_where_it_has_one():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"qpu_budget": -1.0}, ValueError, r"Invalid budget: -1\.0"),
+        ({"qpu_budget": -1.0}, ValueError, r"Invalid qpu_budget: -1\.0"),
+        ({"qpu_budget": float("nan")}, ValueError, "Invalid qpu_budget: nan"),
         ({"on_failure": "stop"}, ValueError, "Invalid on_failure: 'stop'; one of fallback, raise"),
         ({"deadline": 0}, ValueError, "Invalid deadline: 0"),
         ({"retries": -1}, ValueError, "Invalid retries: -1"),

@@ -66,7 +66,7 @@ class Hybrid(Remote[Any]):
         rest: float = 30.0,
         fallback: Seat | None = None,
     ) -> None:
-        super().__init__("hybrid", Limits(hybrid_budget, on_failure, deadline, retries, backoff, rest), fallback)
+        super().__init__(Limits("hybrid", hybrid_budget, on_failure, deadline, retries, backoff, rest), fallback)
         if time_limit is not None and not time_limit > 0:
             raise ValueError(f"Invalid time_limit: {time_limit}; positive seconds, or None, are needed")
         self.time_limit = time_limit

@@ -94,7 +94,7 @@ class QPU(Remote[Machine]):
         rest: float = 30.0,
         fallback: Seat | None = None,
     ) -> None:
-        super().__init__("qpu", Limits(qpu_budget, on_failure, deadline, retries, backoff, rest), fallback)
+        super().__init__(Limits("qpu", qpu_budget, on_failure, deadline, retries, backoff, rest), fallback)
         if not 0 <= chain_limit <= 1:
             raise ValueError(f"Invalid chain_limit: {chain_limit}; a share from 0 to 1 is needed")
         self.extra = dict(parameters or {})

@@ -30,18 +30,17 @@ class Remote(CheckedSeat, Reach[M]):
     that failed is then left alone for a while, so that training does not wait for it at every step.
 
     Args:
-        name: for records.
-        limits: of what it may spend and wait for.
+        limits: of what it may spend and wait for; its name, for records, is there too.
         fallback: the seat of the local sampler; ``None``: an :class:`Annealer`.
     """
 
-    def __init__(self, name: str, limits: Limits, fallback: Seat | None) -> None:
+    def __init__(self, limits: Limits, fallback: Seat | None) -> None:
         from qanneal_opt.samplers.annealer import Annealer
 
-        self.name = name
+        self.name = limits.sampler
         self.ledger = Ledger()
         self.limits = limits
-        self.attempts: Attempts[M] = Attempts(name, self.ledger, limits)
+        self.attempts: Attempts[M] = Attempts(self.name, self.ledger, limits)
         self.fallback: Seat = Annealer() if fallback is None else fallback
         self._said: set[str] = set()
         self._turn = threading.Lock()  # one call at a time
