@@ -219,6 +219,28 @@ def test_a_budget_and_a_ledger_survive_a_resume(tmp_path):
     assert other.ledger.problems == 2 and legal(model, resumed)
 
 
+@pytest.mark.parametrize("temperature", [None, 50.0])
+@pytest.mark.parametrize("end", ["budget", "fault"])
+def test_answers_that_were_paid_for_are_kept_where_those_beside_them_fail(tmp_path, temperature, end):
+    """Of five problems two fit in a submission: the third submission, of one, fails."""
+    faults = (None, None, HTTPError(500)) if end == "fault" else ()
+    sampler = seat(Faulty(*faults), tmp_path, retries=0, qpu_budget=None if faults else 0.025)
+    qubo = problem(16, batch=5)
+    assert len(sampler.machine.placements(16, 5)) == 2
+    start = torch.zeros(5, 1, 16, dtype=torch.uint8)
+    with pytest.warns(RuntimeWarning, match="budget of" if end == "budget" else "HTTPError: 500") as told:
+        reads = sampler.sample_arrays(qubo, num_reads=3, seed=0, temperature=temperature, initial_states=start)
+    assert len(told) == 1 and reads.bits.shape == (5, 3, 16)
+    torch.testing.assert_close(reads.energies, qubo.energies(reads.bits))
+    assert [one.get("answered_by") for one in reads.info["problems"]] == [None] * 4 + ["annealer"]
+    assert (sampler.ledger.calls, sampler.ledger.problems, sampler.ledger.fallbacks) == (1, 4, 1)
+    if temperature is not None:
+        assert reads.info["temperature"][4] == temperature != reads.info["temperature"][0]
+    failing = seat(Faulty(None, HTTPError(500)), tmp_path, retries=0, on_failure="raise")
+    with pytest.raises(RemoteError, match="HTTPError: 500"):
+        failing.sample_arrays(qubo)
+
+
 def test_a_step_back_to_an_earlier_checkpoint_refunds_nothing(tmp_path):
     sampler = seat(Faulty(), tmp_path, qpu_budget=0.045)
     _, optimizer, train = network(sampler, calls=8)

@@ -16,7 +16,7 @@ class Ledger:
 
     Attributes:
         calls: times that samples were asked for.
-        fallbacks: of these, those that the local sampler answered.
+        fallbacks: of these, those that the local sampler answered, or a part of them.
         submissions: what was sent to the machine, retries included.
         problems: QUBOs that it answered.
         reads: bit strings that it gave, summed over problems.
