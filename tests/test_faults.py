@@ -282,6 +282,7 @@ def test_they_are_raised_out_of_a_later_step_where_it_is_asynchronous(tmp_path, 
             state = optimizer.state_dict()  # a checkpoint holds the error, and does not raise it
     assert legal(model, optimizer) and optimizer._alternation.steps[0].pending == 0
     train(2)  # and one may go on
+    optimizer.restore_best()
     assert sampler.ledger.problems > 1
     _, resumed, train = network(seat(Faulty(), tmp_path, on_failure="raise"), calls=100, asynchronous=True, wait=wait)
     resumed.load_state_dict(state)
