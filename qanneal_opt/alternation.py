@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,8 +80,14 @@ class Alternation:
     @property
     def ledgers(self) -> dict[str, dict[str, Any]]:
         """What machines far away were asked for and cost, by the names of the samplers that keep a ledger."""
-        seats: list[Any] = [getattr(step, "sampler", None) for step in self.steps]
-        return {seat.name: seat.ledger.state_dict() for seat in seats if hasattr(seat, "ledger")}
+        samplers: list[Any] = [getattr(step, "sampler", None) for step in self.steps]
+        told: dict[str, dict[str, Any]] = {}
+        same: Counter[str] = Counter()
+        for seat in {id(seat): seat for seat in samplers if hasattr(seat, "ledger")}.values():
+            same[seat.name] += 1
+            number = f" {same[seat.name]}" if same[seat.name] > 1 else ""
+            told[seat.name + number] = seat.ledger.state_dict()
+        return told
 
     def after(self, look: Callable[[], View], memory: dict[str, Any]) -> None:
         """Count a completed gradient step, and anneal if that is due; at a span's end put its best state back.

@@ -1,17 +1,24 @@
 """Machines far away that fail: training goes on, weights stay legal, and what happened is in the ledger."""
 
+import copy
 import json
+import logging
+import math
 import multiprocessing
 import os
+import re
 import signal
 import time
 import traceback
+import types
+import warnings
 
+import dimod
 import pytest
 import torch
 
 import qanneal_opt as qa
-from qanneal_opt.samplers import RemoteError
+from qanneal_opt.samplers import QPU, RemoteError
 from tests.machines import (
     TOKEN,
     Faulty,
@@ -28,6 +35,7 @@ from tests.machines import (
     not_finite,
     seat,
 )
+from tests.qubos import problem
 
 
 def finished(sampler, **options):
@@ -73,6 +81,66 @@ def test_what_does_not_pass_is_left_to_the_local_sampler(tmp_path, fault):
     info = optimizer.records[-1].sampler_info
     assert info["fallback"] and info["answered_by"] == "annealer"
     assert info["judged_by"] == "residual"  # the annealer draws at the temperature asked for
+
+
+class Halved(list):
+    """The record of an answer whose rows are shorter than it says."""
+
+    def __init__(self, record):
+        super().__init__(record)
+        self.sample, self.energy, self.num_occurrences = record.sample[:, :2], record.energy, record.num_occurrences
+
+
+def test_an_answer_that_is_not_what_it_says_raises_nothing(tmp_path):
+    def halved(answer):
+        given = {"variables": answer.variables, "info": answer.info, "record": Halved(answer.record)}
+        return types.SimpleNamespace(**given, resolve=lambda: None)
+
+    sampler = seat(Faulty(always=halved), tmp_path, retries=0)
+    with pytest.warns(RuntimeWarning, match="IndexError.*'annealer' samples in its place"):
+        finished(sampler)
+    assert sampler.ledger.fallbacks == 4 and sampler.ledger.charged > 0
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf, -1e9, "soon", None])
+def test_a_time_that_is_none_is_charged_at_its_estimate(tmp_path, time):
+    """A negative one would give the budget back, and one that is NaN would end it."""
+
+    def tells(answer):
+        answer.info["timing"] = time if time is None else {"qpu_access_time": time}
+        return answer
+
+    sampler = seat(Faulty(always=tells), tmp_path, qpu_budget=1.0)
+    finished(sampler)
+    assert (sampler.ledger.problems, sampler.ledger.fallbacks, sampler.ledger.qpu_access_time) == (4, 0, 0.0)
+    assert sampler.ledger.charged == pytest.approx(4 * 0.01014)
+
+
+@pytest.mark.parametrize("name", ["properties", "parameters", "edgelist", "to_networkx_graph"])
+@pytest.mark.parametrize("error", [ConnectionError("gone"), KeyError("topology")])
+def test_a_machine_that_cannot_be_looked_at_raises_nothing(tmp_path, name, error):
+    class Dark(Faulty):
+        def __getattr__(self, asked):
+            if asked == name:
+                raise error
+            return super().__getattr__(asked)
+
+    sampler = seat(Dark(), tmp_path, retries=1)
+    with pytest.warns(RuntimeWarning, match="'annealer' samples in its place"):
+        finished(sampler)
+    assert (sampler.ledger.fallbacks, sampler.ledger.submissions) == (4, 0)
+
+
+def test_a_submission_that_was_interrupted_is_charged(tmp_path):
+    """The machine goes on with it, whatever happens here."""
+    sampler = seat(Faulty(KeyboardInterrupt()), tmp_path)
+    model, optimizer, train = network(sampler)
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert (sampler.ledger.submissions, sampler.ledger.unanswered) == (1, 1)
+    assert sampler.ledger.charged == pytest.approx(0.01014)
+    train(3)
+    assert legal(model, optimizer) and sampler.ledger.problems == 3
 
 
 def test_a_hang_ends_at_the_deadline_and_is_charged(tmp_path):
@@ -151,11 +219,75 @@ def test_a_budget_and_a_ledger_survive_a_resume(tmp_path):
     assert other.ledger.problems == 2 and legal(model, resumed)
 
 
+@pytest.mark.parametrize("temperature", [None, 50.0])
+@pytest.mark.parametrize("end", ["budget", "fault"])
+def test_answers_that_were_paid_for_are_kept_where_those_beside_them_fail(tmp_path, temperature, end):
+    """Of five problems two fit in a submission: the third submission, of one, fails."""
+    faults = (None, None, HTTPError(500)) if end == "fault" else ()
+    sampler = seat(Faulty(*faults), tmp_path, retries=0, qpu_budget=None if faults else 0.025)
+    qubo = problem(16, batch=5)
+    assert len(sampler.machine.placements(16, 5)) == 2
+    start = torch.zeros(5, 1, 16, dtype=torch.uint8)
+    with pytest.warns(RuntimeWarning, match="budget of" if end == "budget" else "HTTPError: 500") as told:
+        reads = sampler.sample_arrays(qubo, num_reads=3, seed=0, temperature=temperature, initial_states=start)
+    assert len(told) == 1 and reads.bits.shape == (5, 3, 16)
+    torch.testing.assert_close(reads.energies, qubo.energies(reads.bits))
+    assert [one.get("answered_by") for one in reads.info["problems"]] == [None] * 4 + ["annealer"]
+    assert (sampler.ledger.calls, sampler.ledger.problems, sampler.ledger.fallbacks) == (1, 4, 1)
+    if temperature is not None:
+        assert reads.info["temperature"][4] == temperature != reads.info["temperature"][0]
+    failing = seat(Faulty(None, HTTPError(500)), tmp_path, retries=0, on_failure="raise")
+    with pytest.raises(RemoteError, match="HTTPError: 500"):
+        failing.sample_arrays(qubo)
+
+
+def test_a_step_back_to_an_earlier_checkpoint_refunds_nothing(tmp_path):
+    sampler = seat(Faulty(), tmp_path, qpu_budget=0.045)
+    _, optimizer, train = network(sampler, calls=8)
+    train(2)
+    state = copy.deepcopy(optimizer.state_dict())
+    train(2)
+    optimizer.load_state_dict(state)
+    assert sampler.ledger.charged == pytest.approx(0.04044, rel=1e-3) and sampler.ledger.problems == 4
+    with pytest.warns(RuntimeWarning, match="budget"):
+        train(2)
+    assert sampler.ledger.problems == 4
+
+
+def test_a_summary_has_the_ledger_of_each_machine_once(tmp_path):
+    one, other = seat(Faulty(), tmp_path), seat(Faulty(), tmp_path)
+    _, optimizer, train = network(one, calls=8)
+    optimizer._alternation.steps += [qa.QuboStep(other, proposals=8), qa.QuboStep(one, proposals=8)]
+    train(6)
+    lines = [line.split("  ") for line in optimizer.summary().splitlines() if line.startswith("ledger")]
+    calls = {line[0]: line[-1].split(",")[0].strip() for line in lines if "calls" in line[-1]}
+    assert calls == {"ledger of qpu": "4 calls", "ledger of qpu 2": "2 calls"}
+
+
 def test_errors_are_raised_where_the_user_asks_for_it(tmp_path):
     sampler = seat(Faulty(always=HTTPError(500)), tmp_path, on_failure="raise")
     _, _, train = network(sampler)
     with pytest.raises(RemoteError, match="HTTPError: 500"):
         train()
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_they_are_raised_out_of_a_later_step_where_it_is_asynchronous(tmp_path, wait):
+    sampler = seat(Faulty(None, HTTPError(400), None), tmp_path, on_failure="raise", retries=0)
+    model, optimizer, train = network(sampler, calls=100, asynchronous=True, wait=wait)
+    with pytest.raises(RemoteError, match="HTTPError: 400"):
+        for _ in range(100):
+            train(1)
+            time.sleep(0.05)
+            state = optimizer.state_dict()  # a checkpoint holds the error, and does not raise it
+    assert legal(model, optimizer) and optimizer._alternation.steps[0].pending == 0
+    train(2)  # and one may go on
+    optimizer.restore_best()
+    assert sampler.ledger.problems > 1
+    _, resumed, train = network(seat(Faulty(), tmp_path, on_failure="raise"), calls=100, asynchronous=True, wait=wait)
+    resumed.load_state_dict(state)
+    train(1)
+    assert "HTTPError: 400" in resumed.records[0].fallback
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', "\x00\x01"])
@@ -167,6 +299,20 @@ def test_a_damaged_cache_file_is_made_anew(tmp_path, text):
         path.write_text(text)
     finished(seat(Faulty(), tmp_path))
     assert {path: path.read_text() for path in paths} == kept
+
+
+@pytest.mark.parametrize("qubit", ["1e999", "1" + 30 * "0", "1" + 13 * "0", "-1000000", "NaN", 6000 * "9", 9999 * "["])
+def test_a_qubit_that_is_none_is_found_out(tmp_path, qubit):
+    """One of 10^13 asked for 73 TB, one of a problem of a single variable reached the machine."""
+    for n in (1, 5):
+        seat(Faulty(), tmp_path).sample_arrays(problem(n))
+        (path,) = tmp_path.rglob(f"clique-{n}.json")
+        kept = path.read_text()
+        head, bracket, rest = kept.partition("[[[")
+        path.write_text(head + bracket + qubit + rest[re.match(r"\d+", rest).end() :])
+        sampler = seat(Faulty(), tmp_path, on_failure="raise")
+        assert sampler.sample_arrays(problem(n)).info["variables"] == n
+        assert path.read_text() == kept
 
 
 def test_an_embedding_of_another_graph_under_this_ones_name_is_found_out(tmp_path):
@@ -248,6 +394,52 @@ def test_a_token_in_a_configuration_file_is_known_too(tmp_path, monkeypatch):
     monkeypatch.setenv("DWAVE_CONFIG_FILE", str(path))
     assert scrubbed(f"a {TOKEN}\n b") == "a *** b"
     assert config.load_config(profile="mine")["token"] == TOKEN
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_token_that_is_nowhere_configured_is_known_by_its_name_and_form(tmp_path, monkeypatch, remote):
+    """The user's own function had it, or the sampler is one of Ocean's composites, which take any problem."""
+    monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "none.conf"))
+    error = OSError(f"header {{'X-Auth-Token': 'abc{TOKEN}'}} and DEV-{'0123456789abcdef' * 3}.")
+
+    class Composite(dimod.Sampler):
+        properties, parameters = {}, {}
+
+        def sample(self, bqm, **parameters):
+            raise error
+
+    def unreachable():
+        raise error
+
+    sampler = QPU(unreachable, cache=tmp_path, retries=0) if remote else Composite()
+    _, optimizer, train = network(sampler)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        train()
+    texts = [str(warning.message) for warning in told] + [str(optimizer.records), optimizer.summary()]
+    assert any("'X-Auth-Token': '***'} and ***." in text for text in texts)
+    assert not any(TOKEN in text or "0123456789abcdef" in text for text in texts)
+
+
+def test_a_token_is_not_in_what_ocean_logs(tmp_path, monkeypatch, caplog):
+    """At level DEBUG its client logs the whole configuration, and at a lower one so does reading it."""
+    monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "dwave.conf"))
+    (tmp_path / "dwave.conf").write_text(f"[defaults]\ntoken = {TOKEN}\n")
+    caplog.set_level(0)
+    caplog.set_level(0, logger="dwave.cloud")
+
+    def connect():
+        from dwave.cloud import Client
+
+        with pytest.raises(Exception) as failed:
+            Client.from_config(endpoint="ftp://nowhere", retry=0).get_solver()
+        logging.getLogger("dwave.cloud.client.base").debug("given %r", [TOKEN], exc_info=failed.value)
+        raise ConnectionRefusedError
+
+    assert [row.configured for row in qa.samplers.available() if row.name == "qpu"] == [True]
+    with pytest.warns(RuntimeWarning):
+        QPU(connect, cache=tmp_path, retries=0).sample_arrays(problem(4))
+    assert "Config loaded" in caplog.text and TOKEN not in caplog.text
 
 
 def test_a_token_is_not_taken_as_an_argument():

@@ -426,6 +426,24 @@ def test_it_connects_at_the_first_call_by_the_users_configuration(tmp_path, monk
     assert made[1] == {"solver": "mine", "region": "eu"}
 
 
+def test_a_machine_that_is_given_as_ocean_has_it_gets_its_seat(tmp_path, monkeypatch):
+    monkeypatch.setenv("QANNEAL_OPT_CACHE", str(tmp_path))
+    for topology, shape in (("pegasus", [3]), ("zephyr", [2])):
+        machine = MockDWaveSampler(topology_type=topology, topology_shape=shape, parameter_warnings=False)
+        _, optimizer, train = network(machine)
+        train()
+        assert isinstance(optimizer._alternation.steps[0].sampler, QPU)
+        assert all(record.candidates and not record.fallback for record in optimizer.records)
+        assert optimizer.records[-1].sampler_info["ledger"]["problems"] == 4
+
+    class Hybrids(Leap, dimod.Sampler):
+        pass
+
+    assert isinstance(samplers.resolve(Hybrids()), Hybrid)
+    assert isinstance(samplers.resolve(dimod.ExactSolver()), samplers.DimodSeat)
+    assert isinstance(samplers.resolve(dimod.StructureComposite(dimod.ExactSolver(), [0], [])), samplers.DimodSeat)
+
+
 def test_without_an_account_training_goes_on_locally(monkeypatch, tmp_path):
     monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "none.conf"))
     monkeypatch.delenv("DWAVE_API_TOKEN", raising=False)
@@ -441,6 +459,9 @@ def test_it_is_copied_and_pickled_without_its_connection(tmp_path):
     twin = copy.deepcopy(sampler)
     twin.sample_arrays(problem(4))
     assert (sampler.ledger.calls, twin.ledger.calls) == (1, 2)
+    other = pickle.loads(pickle.dumps(twin))  # a mock machine goes with it
+    other.sample_arrays(problem(4))
+    assert (other.ledger.calls, other.attempts.ledger) == (3, other.ledger)
     plain = QPU(qpu_budget=1.0)
     assert pickle.loads(pickle.dumps(plain)).limits.budget == 1.0
 
@@ -459,7 +480,8 @@ def test_an_estimate_is_the_solvers_own_where_it_has_one():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"qpu_budget": -1.0}, ValueError, r"Invalid budget: -1\.0"),
+        ({"qpu_budget": -1.0}, ValueError, r"Invalid qpu_budget: -1\.0"),
+        ({"qpu_budget": float("nan")}, ValueError, "Invalid qpu_budget: nan"),
         ({"on_failure": "stop"}, ValueError, "Invalid on_failure: 'stop'; one of fallback, raise"),
         ({"deadline": 0}, ValueError, "Invalid deadline: 0"),
         ({"retries": -1}, ValueError, "Invalid retries: -1"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qanneal_opt.samplers.annealer import Annealer
     from qanneal_opt.samplers.arrays import ArraySeat
-    from qanneal_opt.samplers.base import SamplerError, Samples, Seat
+    from qanneal_opt.samplers.base import RemoteError, SamplerError, Samples, Seat
     from qanneal_opt.samplers.dimod_seat import DimodSeat
     from qanneal_opt.samplers.exact import Exact
     from qanneal_opt.samplers.ocean import dwave_sa, dwave_tabu, greedy, sqa
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from qanneal_opt.samplers.remote.hybrid import Hybrid
     from qanneal_opt.samplers.remote.ledger import Ledger
     from qanneal_opt.samplers.remote.qpu import QPU
-    from qanneal_opt.samplers.remote.seat import RemoteError
     from qanneal_opt.samplers.tabu import Tabu
     from qanneal_opt.samplers.temperature import estimate_temperature
 
@@ -51,7 +50,7 @@ _HOME = {
     "Hybrid": "remote.hybrid",
     "Ledger": "remote.ledger",
     "QPU": "remote.qpu",
-    "RemoteError": "remote.seat",
+    "RemoteError": "base",
     "SamplerError": "base",
     "Samples": "base",
     "Seat": "base",

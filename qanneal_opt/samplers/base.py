@@ -12,11 +12,15 @@ from torch import Tensor
 
 from qanneal_opt.qubo import Qubo
 
-__all__ = ["SamplerError", "Samples", "Seat", "best_first"]
+__all__ = ["RemoteError", "SamplerError", "Samples", "Seat", "best_first"]
 
 
 class SamplerError(RuntimeError):
     """A sampler raised, hung, or returned what is no sample; names the sampler and what was wrong."""
+
+
+class RemoteError(RuntimeError):
+    """A machine far away failed, and the user asked for ``on_failure="raise"``: no annealing step catches it."""
 
 
 @dataclass(frozen=True, eq=False)

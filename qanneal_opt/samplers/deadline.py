@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from qanneal_opt.samplers.base import SamplerError
+from qanneal_opt.samplers.base import RemoteError, SamplerError
+from qanneal_opt.samplers.remote.tokens import scrubbed
 
 __all__ = ["Call", "checked_deadline", "guarded"]
 
@@ -59,7 +60,7 @@ class Call(Generic[T]):
 
 
 def guarded(name: str, deadline: float | None, call: Callable[[], T]) -> T:
-    """``call()``, whose errors become a :class:`SamplerError` that names the sampler.
+    """``call()``, whose errors become a :class:`SamplerError` that names the sampler and no API token.
 
     Args:
         name: of the sampler.
@@ -68,13 +69,14 @@ def guarded(name: str, deadline: float | None, call: Callable[[], T]) -> T:
 
     Raises:
         SamplerError: the call raised (its error is the cause) or has not come back.
+        RemoteError: the call raised it, as the user asked for.
     """
     try:
         return call() if deadline is None else Call(name, call).within(deadline)
-    except SamplerError:
+    except (RemoteError, SamplerError):
         raise
     except Exception as error:
-        raise SamplerError(f"Sampler {name!r} failed: {type(error).__name__}: {error}") from error
+        raise SamplerError(scrubbed(f"Sampler {name!r} failed: {type(error).__name__}: {error}")) from error
 
 
 def checked_deadline(deadline: float | None) -> float | None:

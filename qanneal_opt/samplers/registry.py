@@ -73,7 +73,8 @@ def resolve(spec: Any) -> Seat:
 
     Args:
         spec: a name (see :func:`available`), the name of an entry point of the group
-            ``qanneal_opt.samplers``, a seat, a ``dimod.Sampler``, or any object with ``sample_arrays``.
+            ``qanneal_opt.samplers``, a seat, a ``dimod.Sampler``, or any object with ``sample_arrays``. A
+            ``DWaveSampler`` goes into a :class:`QPU`, a ``LeapHybridSampler`` into a :class:`Hybrid`.
 
     Raises:
         ValueError: an unknown name.
@@ -105,7 +106,24 @@ def _seat(sampler: Any) -> Seat | None:
         return None
     if callable(getattr(sampler, "sample_arrays", None)):
         return ArraySeat(sampler)
-    return DimodSeat(sampler) if isinstance(sampler, Sampler) else None
+    if not isinstance(sampler, Sampler):
+        return None
+    return _remote(sampler) or DimodSeat(sampler)
+
+
+def _remote(sampler: Any) -> Seat | None:
+    """A seat for a D-Wave machine that is given as Ocean has it: by itself it takes its own graph's problems alone."""
+    from dimod.core.structured import Structured
+
+    if isinstance(sampler, Structured) and "topology" in getattr(sampler, "properties", ()):
+        from qanneal_opt.samplers.remote.qpu import QPU
+
+        return QPU(sampler)
+    if hasattr(sampler, "min_time_limit"):
+        from qanneal_opt.samplers.remote.hybrid import Hybrid
+
+        return Hybrid(sampler)
+    return None
 
 
 def _by_name(name: str) -> Seat:
@@ -196,6 +214,9 @@ def _missing_configuration() -> str:
     if _installed("dwave.cloud.config"):
         from dwave.cloud.config import load_config
 
+        from qanneal_opt.samplers.remote.tokens import hush_logs
+
+        hush_logs()
         try:
             if load_config().get("token"):
                 return ""

@@ -14,12 +14,12 @@ from torch import Tensor
 from qanneal_opt.encoding.window import EncodedWindow, Window
 from qanneal_opt.moves import Moves
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import SamplerError, Samples
+from qanneal_opt.samplers.base import RemoteError, SamplerError, Samples
 from qanneal_opt.samplers.deadline import Call, guarded
 from qanneal_opt.steps.blocks import Block
 from qanneal_opt.view import View
 
-Answer = Samples | SamplerError
+Answer = Samples | SamplerError | RemoteError
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ class Flight:
                     return
                 try:
                     given.append(guarded(name, None, ask))
-                except SamplerError as error:
+                except (RemoteError, SamplerError) as error:
                     given.append(error)
 
         flight._call = Call(name, ask_all)
@@ -175,8 +175,8 @@ def lasting(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(answer: Answer) -> dict[str, Any]:
-    if isinstance(answer, SamplerError):
-        return {"error": str(answer)}
+    if isinstance(answer, (RemoteError, SamplerError)):
+        return {"error": str(answer)}  # a resume is told, but not stopped again by a machine that failed before it
     bits, energies = torch.as_tensor(answer.bits), torch.as_tensor(answer.energies)
     return {"bits": bits.tolist(), "energies": energies.tolist(), "info": lasting(answer.info)}
 

@@ -278,6 +278,8 @@ class QuboStep:
         self._flight = None
         age = view.step - flight.step
         for problem, drawn in zip(flight.problems, answers, strict=True):
+            if isinstance(drawn, samplers.RemoteError):
+                raise drawn
             if isinstance(drawn, samplers.SamplerError):
                 outcome.trouble = str(drawn)
                 continue

@@ -48,7 +48,7 @@ class Job(Protocol):
 
 
 class Reach(ABC, Generic[M]):
-    """How a kind of machine is reached and asked; the first two are called in threads of their own."""
+    """How a kind of machine is reached and asked; in threads of their own, as each may ask the network."""
 
     @abstractmethod
     def connect(self) -> M:
@@ -126,7 +126,7 @@ class Attempts(Generic[M]):
             machine = guarded(self.name, clock.left(), partial(reach.elsewhere, machine))
             self.ledger.failovers += 1
         self.machine = machine
-        job = reach.job(machine, request, first)
+        job = guarded(self.name, clock.left(), partial(reach.job, machine, request, first))
         budget = self.limits.budget
         if not self.ledger.affords(job.seconds, budget):
             raise Spent(
@@ -136,11 +136,12 @@ class Attempts(Generic[M]):
         self.ledger.submissions += 1
         try:
             answer = guarded(self.name, clock.left(), job.submit)
-        except SamplerError as error:
-            if error.__cause__ is None:  # it hangs, and so may its connection
+        except BaseException as error:  # an interrupt as well: the machine goes on
+            cause = error.__cause__ if isinstance(error, SamplerError) else None
+            if cause is None:  # it hangs, and so may its connection
                 self.machine = None
-            if error.__cause__ is None or may_have_run(error.__cause__):
+            if cause is None or may_have_run(cause):
                 self.ledger.unanswered += 1
                 self.ledger.charge(job.seconds)
             raise
-        return job.read(answer)
+        return guarded(self.name, None, partial(job.read, answer))

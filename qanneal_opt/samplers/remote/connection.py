@@ -16,8 +16,21 @@ def maker(sampler: Any, default: Callable[[], Any]) -> Callable[[], Any]:
         make: Callable[[], Any] = sampler
         return make
     if hasattr(sampler, "sample"):
-        return lambda: sampler
+        return _Given(sampler)
     raise TypeError(f"Invalid machine: {sampler!r}; must be a sampler or a function that makes one")
+
+
+class _Given:
+    """Gives a sampler; copies of a seat share it, as a connection cannot be copied."""
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+
+    def __call__(self) -> Any:
+        return self._sampler
+
+    def __deepcopy__(self, memo: Any) -> _Given:
+        return self
 
 
 def checked_selection(config: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -136,9 +136,9 @@ class Embeddings:
             cliques = [[[int(qubit) for qubit in chain] for chain in clique] for clique in kept["cliques"]]
             qubits = [qubit for clique in cliques for chain in clique for qubit in chain]
             right = kept["version"] == VERSION and kept["graph"] == self._key and all(len(c) == n for c in cliques)
-            if right and len(set(qubits)) == len(qubits):
+            if right and len(set(qubits)) == len(qubits) and all(qubit in self._graph for qubit in qubits):
                 return cliques, bool(kept["complete"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except Exception:  # a damaged file may be anything: numbers without end, lists without end
             pass
         return [], False
 

@@ -13,8 +13,10 @@ from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers.base import SamplerError, Seat
 from qanneal_opt.samplers.checked import Answer
 from qanneal_opt.samplers.remote.connection import checked_selection, maker
+from qanneal_opt.samplers.remote.ledger import reported
 from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.seat import Remote
+from qanneal_opt.samplers.remote.tokens import hush_logs
 from qanneal_opt.samplers.request import Request
 
 __all__ = ["Hybrid"]
@@ -64,7 +66,7 @@ class Hybrid(Remote[Any]):
         rest: float = 30.0,
         fallback: Seat | None = None,
     ) -> None:
-        super().__init__("hybrid", Limits(hybrid_budget, on_failure, deadline, retries, backoff, rest), fallback)
+        super().__init__(Limits("hybrid", hybrid_budget, on_failure, deadline, retries, backoff, rest), fallback)
         if time_limit is not None and not time_limit > 0:
             raise ValueError(f"Invalid time_limit: {time_limit}; positive seconds, or None, are needed")
         self.time_limit = time_limit
@@ -78,6 +80,7 @@ class Hybrid(Remote[Any]):
 
     def connect(self) -> Any:
         """Reach the solver of the user's configuration."""
+        hush_logs()
         return self._make()
 
     def elsewhere(self, machine: Any) -> Any:
@@ -108,11 +111,10 @@ class _Submission:
 
     def read(self, answer: Any) -> list[Answer]:
         """The bits of each problem."""
-        info = answer.info if isinstance(answer.info, dict) else {}
-        charged = _seconds(info, "charge_time", self.seconds)
-        ledger = self.seat.ledger
+        charge, ledger = reported(answer.info, "charge_time"), self.seat.ledger
+        charged = self.seconds if charge is None else charge
         ledger.charge(charged)
-        ledger.qpu_access_time += _seconds(info, "qpu_access_time", 0.0)
+        ledger.qpu_access_time += reported(answer.info, "qpu_access_time") or 0.0
         labels = list(answer.variables)
         if set(labels) != set(self.model.variables):
             raise SamplerError(f"the hybrid solver answered {len(labels)} variables of {self.n * self.count}")
@@ -141,12 +143,6 @@ def _side_by_side(qubos: list[Qubo]) -> Any:
     rows, columns = np.concatenate([place + k * qubos[0].n for k, place in enumerate(places)], 1)
     values = np.concatenate([part[tuple(place)] for part, place in zip(parts, places)])
     return BinaryQuadraticModel.from_numpy_vectors(linear, (rows, columns, values), 0.0, BINARY)
-
-
-def _seconds(info: Mapping[str, Any], name: str, default: float) -> float:
-    """A time that Leap tells in microseconds, at the top of ``info`` or in its timing."""
-    told = info.get(name, info.get("timing", {}).get(name))
-    return default if told is None else float(told) / 1e6
 
 
 def _connected(selection: Mapping[str, Any]) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "reported"]
 
 
 @dataclass
@@ -15,7 +16,7 @@ class Ledger:
 
     Attributes:
         calls: times that samples were asked for.
-        fallbacks: of these, those that the local sampler answered.
+        fallbacks: of these, those that the local sampler answered, or a part of them.
         submissions: what was sent to the machine, retries included.
         problems: QUBOs that it answered.
         reads: bit strings that it gave, summed over problems.
@@ -59,6 +60,21 @@ class Ledger:
         return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take totals back; names that are not there keep their value."""
+        """Take totals back, but none that is less than now: a step back to an earlier checkpoint refunds nothing."""
         for name, now in asdict(self).items():
-            setattr(self, name, type(now)(state.get(name, now)))
+            setattr(self, name, max(now, type(now)(state.get(name, now))))
+
+
+def reported(info: Any, name: str) -> float | None:
+    """Seconds that a machine tells in microseconds, at the top of ``info`` or in its timing; ``None`` for no time.
+
+    >>> [reported({"timing": {"charge_time": time}}, "charge_time") for time in (20_000, -1, "soon")]
+    [0.02, None, None]
+    """
+    told: Any = info if isinstance(info, Mapping) else {}
+    timing: Any = told.get("timing")
+    try:
+        seconds = float(told[name] if name in told else timing[name]) / 1e6
+    except (KeyError, TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds < math.inf else None

@@ -17,6 +17,7 @@ class Limits:
     """The options that all such seats have, checked.
 
     Attributes:
+        sampler: its name, which the option ``{sampler}_budget`` has too.
         budget: seconds that may be charged in all, resumes included; ``None`` for no limit.
         on_failure: ``"fallback"`` or ``"raise"``. A budget that is used up falls back in either case.
         deadline: seconds for a call, connection, queue and retries included; ``None`` for any time.
@@ -28,6 +29,7 @@ class Limits:
         ValueError: if a number is outside its range or a name is unknown.
     """
 
+    sampler: str
     budget: float | None
     on_failure: str
     deadline: float | None
@@ -38,8 +40,7 @@ class Limits:
     def __post_init__(self) -> None:
         if self.on_failure not in FAILURES:
             raise ValueError(f"Invalid on_failure: {self.on_failure!r}; one of {', '.join(FAILURES)} is needed")
-        for name in ("budget", "backoff", "rest"):
-            seconds = getattr(self, name)
+        for name, seconds in ((f"{self.sampler}_budget", self.budget), ("backoff", self.backoff), ("rest", self.rest)):
             if seconds is not None and not seconds >= 0:
                 raise ValueError(f"Invalid {name}: {seconds}; seconds of at least 0 are needed")
         checked_deadline(self.deadline)

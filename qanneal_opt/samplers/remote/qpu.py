@@ -15,6 +15,7 @@ from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.machine import Machine
 from qanneal_opt.samplers.remote.seat import Remote
 from qanneal_opt.samplers.remote.submission import Submission
+from qanneal_opt.samplers.remote.tokens import hush_logs
 from qanneal_opt.samplers.remote.tuning import Tuning
 from qanneal_opt.samplers.request import Request, counted
 
@@ -93,7 +94,7 @@ class QPU(Remote[Machine]):
         rest: float = 30.0,
         fallback: Seat | None = None,
     ) -> None:
-        super().__init__("qpu", Limits(qpu_budget, on_failure, deadline, retries, backoff, rest), fallback)
+        super().__init__(Limits("qpu", qpu_budget, on_failure, deadline, retries, backoff, rest), fallback)
         if not 0 <= chain_limit <= 1:
             raise ValueError(f"Invalid chain_limit: {chain_limit}; a share from 0 to 1 is needed")
         self.extra = dict(parameters or {})
@@ -133,6 +134,7 @@ class QPU(Remote[Machine]):
 
     def connect(self) -> Machine:
         """Reach the solver of the user's configuration."""
+        hush_logs()
         return Machine(self._make(), self.cache)
 
     def elsewhere(self, machine: Machine) -> Machine:

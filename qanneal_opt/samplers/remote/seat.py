@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from qanneal_opt.qubo import Qubo
-from qanneal_opt.samplers.base import SamplerError, Samples, Seat
+from qanneal_opt.samplers.base import RemoteError, SamplerError, Samples, Seat
 from qanneal_opt.samplers.checked import Answer, CheckedSeat
 from qanneal_opt.samplers.remote.attempts import Attempts, Reach, Spent
 from qanneal_opt.samplers.remote.ledger import Ledger
@@ -17,13 +17,9 @@ from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.patience import Clock
 from qanneal_opt.samplers.request import Request
 
-__all__ = ["Remote", "RemoteError"]
+__all__ = ["Remote"]
 
 M = TypeVar("M")
-
-
-class RemoteError(RuntimeError):
-    """A machine far away failed, and the user asked for ``on_failure="raise"``: no annealing step catches it."""
 
 
 class Remote(CheckedSeat, Reach[M]):
@@ -34,18 +30,17 @@ class Remote(CheckedSeat, Reach[M]):
     that failed is then left alone for a while, so that training does not wait for it at every step.
 
     Args:
-        name: for records.
-        limits: of what it may spend and wait for.
+        limits: of what it may spend and wait for; its name, for records, is there too.
         fallback: the seat of the local sampler; ``None``: an :class:`Annealer`.
     """
 
-    def __init__(self, name: str, limits: Limits, fallback: Seat | None) -> None:
+    def __init__(self, limits: Limits, fallback: Seat | None) -> None:
         from qanneal_opt.samplers.annealer import Annealer
 
-        self.name = name
+        self.name = limits.sampler
         self.ledger = Ledger()
         self.limits = limits
-        self.attempts: Attempts[M] = Attempts(name, self.ledger, limits)
+        self.attempts: Attempts[M] = Attempts(self.name, self.ledger, limits)
         self.fallback: Seat = Annealer() if fallback is None else fallback
         self._said: set[str] = set()
         self._turn = threading.Lock()  # one call at a time
@@ -101,12 +96,36 @@ class Remote(CheckedSeat, Reach[M]):
 
     def _answers(self, request: Request) -> list[Answer]:
         clock, answers = Clock(self.limits.deadline), list[Answer]()
-        while len(answers) < request.problems:
-            answers += self.attempts.ask(self, request, len(answers), clock)
+        failure = None
+        while failure is None and len(answers) < request.problems:
+            try:
+                answers += self.attempts.ask(self, request, len(answers), clock)
+            except SamplerError as error:
+                if not answers:
+                    raise
+                failure = error
+        if failure is not None:  # what was answered is paid for, and kept
+            told = self._told(failure)
+            for one in map(request.problem, range(len(answers), request.problems)):
+                start = None if one.start is None else one.start[0]
+                samples = self.fallback.sample_arrays(
+                    one.qubo,
+                    num_reads=one.reads,
+                    seed=one.seeds[0],
+                    temperature=one.temperature,
+                    initial_states=start,
+                )
+                answers.append((samples.bits, samples.info | told))
         return answers
 
     def _locally(self, failure: SamplerError, qubo: Qubo, ask: Mapping[str, Any]) -> Samples:
-        """What the local sampler gives instead, after a warning that is given once a reason."""
+        """What the local sampler gives instead."""
+        told = self._told(failure)
+        samples = self.fallback.sample_arrays(qubo, **ask)
+        return replace(samples, info=samples.info | told)
+
+    def _told(self, failure: SamplerError) -> dict[str, Any]:
+        """What to tell of a fallback, after a warning that is given once a reason."""
         spent = isinstance(failure, Spent)
         if self.limits.on_failure == "raise" and not spent:
             raise RemoteError(str(failure)) from None
@@ -115,7 +134,5 @@ class Remote(CheckedSeat, Reach[M]):
         if reason not in self._said:
             self._said.add(reason)
             text = f"{failure}; {self.fallback.name!r} samples in its place"
-            warnings.warn(text, RuntimeWarning, stacklevel=3)
-        samples = self.fallback.sample_arrays(qubo, **ask)
-        told = {"sampler": self.name, "fallback": str(failure), "answered_by": self.fallback.name}
-        return replace(samples, info=samples.info | told)
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+        return {"sampler": self.name, "fallback": str(failure), "answered_by": self.fallback.name}

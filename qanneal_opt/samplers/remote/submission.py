@@ -10,6 +10,7 @@ import numpy as np
 from qanneal_opt.qubo import Qubo
 from qanneal_opt.samplers.base import SamplerError
 from qanneal_opt.samplers.checked import Answer
+from qanneal_opt.samplers.remote.ledger import reported
 from qanneal_opt.samplers.remote.machine import Machine
 from qanneal_opt.samplers.remote.programmed import Programmed
 from qanneal_opt.samplers.remote.reduction import Reduced
@@ -89,11 +90,9 @@ class Submission:
     def read(self, answer: Any) -> list[Answer]:
         """Bits of each problem, the temperature that they met, and what is to be learned for the next submission."""
         ledger = self.seat.ledger
-        timing = answer.info.get("timing", {}) if isinstance(answer.info, dict) else {}
-        reported = timing.get("qpu_access_time")
-        seconds = self.seconds if reported is None else float(reported) / 1e6
-        ledger.charge(seconds)
-        ledger.qpu_access_time += 0.0 if reported is None else seconds
+        seconds = reported(answer.info, "qpu_access_time")
+        ledger.charge(self.seconds if seconds is None else seconds)
+        ledger.qpu_access_time += seconds or 0.0
         spins = self._spins(answer)
         ledger.problems += len(self.placed)
         answers, first = [], 0
