@@ -40,7 +40,7 @@ class Mixed:
     make: Callable[[int], Problem]
     build: Callable[[Problem, Layer], Score]
     enough: float
-    seconds: float = 8.0
+    seconds: float = 10.0
 
 
 def over_thresholds(task: Problem, layer: Layer, linear: int = 0, thresholds: int = 1) -> Score:
