@@ -387,7 +387,7 @@ def test_a_token_is_in_nothing_that_a_run_writes(tmp_path, monkeypatch, capfd, c
 def test_a_token_in_a_configuration_file_is_known_too(tmp_path, monkeypatch):
     from dwave.cloud import config
 
-    from qanneal_opt.samplers.remote.tokens import scrubbed
+    from qanneal_opt.samplers.tokens import scrubbed
 
     path = tmp_path / "dwave.conf"
     path.write_text(f"[defaults]\nregion = eu\n[mine]\ntoken = {TOKEN}\n")

@@ -11,7 +11,7 @@ from qanneal_opt import QuboStep
 from qanneal_opt.samplers import QPU
 from qanneal_opt.samplers.deadline import guarded
 from qanneal_opt.samplers.remote.machine import Machine
-from qanneal_opt.samplers.remote.tokens import scrubbed
+from qanneal_opt.samplers.tokens import scrubbed
 
 __all__ = ["examine", "lines"]
 

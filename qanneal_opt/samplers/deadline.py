@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from qanneal_opt.samplers.base import RemoteError, SamplerError
-from qanneal_opt.samplers.remote.tokens import scrubbed
+from qanneal_opt.samplers.tokens import scrubbed
 
 __all__ = ["Call", "checked_deadline", "guarded"]
 

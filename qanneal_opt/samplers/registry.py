@@ -214,7 +214,7 @@ def _missing_configuration() -> str:
     if _installed("dwave.cloud.config"):
         from dwave.cloud.config import load_config
 
-        from qanneal_opt.samplers.remote.tokens import hush_logs
+        from qanneal_opt.samplers.tokens import hush_logs
 
         hush_logs()
         try:

@@ -14,8 +14,8 @@ from qanneal_opt.samplers.remote.faults import Fault, fault_of, may_have_run
 from qanneal_opt.samplers.remote.ledger import Ledger
 from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.patience import Clock, Rest
-from qanneal_opt.samplers.remote.tokens import scrubbed
 from qanneal_opt.samplers.request import Request
+from qanneal_opt.samplers.tokens import scrubbed
 
 __all__ = ["Attempts", "Declined", "Job", "Reach", "Spent"]
 

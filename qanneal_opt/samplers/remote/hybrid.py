@@ -16,8 +16,8 @@ from qanneal_opt.samplers.remote.connection import checked_selection, maker
 from qanneal_opt.samplers.remote.ledger import reported
 from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.seat import Remote
-from qanneal_opt.samplers.remote.tokens import hush_logs
 from qanneal_opt.samplers.request import Request
+from qanneal_opt.samplers.tokens import hush_logs
 
 __all__ = ["Hybrid"]
 

@@ -15,9 +15,9 @@ from qanneal_opt.samplers.remote.limits import Limits
 from qanneal_opt.samplers.remote.machine import Machine
 from qanneal_opt.samplers.remote.seat import Remote
 from qanneal_opt.samplers.remote.submission import Submission
-from qanneal_opt.samplers.remote.tokens import hush_logs
 from qanneal_opt.samplers.remote.tuning import Tuning
 from qanneal_opt.samplers.request import Request, counted
+from qanneal_opt.samplers.tokens import hush_logs
 
 __all__ = ["QPU"]
 
