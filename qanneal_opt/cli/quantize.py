@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zero", choices=ZEROS, default="integer", help="zero points (integer)")
     parser.add_argument("--sequential", action="store_true", help="round each layer for inputs already rounded")
     parser.add_argument("--skip", action="append", default=[], help="a module or a pattern to leave alone; repeatable")
-    parser.add_argument("--sweeps", type=int, default=100, help="of annealing (100)")
+    parser.add_argument("--sweeps", type=int, default=200, help="of annealing (200)")
     parser.add_argument("--memory", type=float, default=0.5, help="GB of statistics at a time (0.5)")
     parser.add_argument("--seed", type=int, default=0, help="(0)")
     parser.add_argument("--out", type=Path, help="the packed file (CHECKPOINT-BITSbit.safetensors)")
