@@ -8,22 +8,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from benchmarks import harness, overview, report, rows
 from benchmarks.harness import BadInput
-
-
-class _Parser(argparse.ArgumentParser):
-    """Bad input is one clear line and exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+from qanneal_opt.cli.console import Parser
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m benchmarks", description="Benchmarks against tuned baselines.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    parser = Parser(prog="python -m benchmarks", description="Benchmarks against tuned baselines.")
+    commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="tasks and their contenders")
     run = commands.add_parser("run", help="run contenders of one task, interleaved")
     run.add_argument("task")

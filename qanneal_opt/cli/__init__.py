@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 import qanneal_opt.cli.demo as demo
 import qanneal_opt.cli.doctor as doctor
 import qanneal_opt.cli.prune as prune
 import qanneal_opt.cli.quantize as quantize
 import qanneal_opt.cli.train as train
-from qanneal_opt.cli.console import UsageError
+from qanneal_opt.cli.console import Parser, UsageError
 
 COMMANDS = (demo, train, quantize, prune, doctor)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Bad usage takes one line, as all bad input does; --help has the rest."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["train", "--data", "nothing.csv"])
     2
     """
-    parser = _Parser(prog="qanneal-opt", description="Gradient and annealing steps in turn.")
+    parser = Parser(prog="qanneal-opt", description="Gradient and annealing steps in turn.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo | train | quantize | prune | doctor")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]

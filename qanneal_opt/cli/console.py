@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
 class UsageError(Exception):
     """Input that the command cannot use; told in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad usage takes one line and exit status 2, as all bad input does; --help has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and exit."""
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def need_folder(path: Path | None) -> None:
