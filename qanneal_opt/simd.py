@@ -3,6 +3,9 @@
 Loops over a row have no branches and call no library, so that the compiler turns them into SIMD code. That
 is why exp and log are polynomials here: `expf` costs eight times as much. A row is a pointer, and rows never
 overlap: code that meets overlapping rows falls back to one number at a time.
+
+A pointer does not keep its array alive, and numba frees what a kernel has made after the last line that names it.
+So pointers are taken from arrays that the caller handed over: scratch is an argument.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +40,8 @@ def beam(weight: Tensor, grid: Grid, factor: Factor, *, width: int = 16, threads
     ordered = torch.empty(weight.shape, dtype=torch.uint8)
 
     def run(low: int, high: int) -> None:
-        search(rows, scale, zero, spread, price, grid.top, width, low, high, ordered.numpy())
+        target = np.empty((high - low, 2 * width, rows.shape[1]))
+        search(rows, scale, zero, spread, price, grid.top, width, low, high, target, ordered.numpy())
 
     in_threads(run, len(rows), max(1, _ROWS // width), threads)
     codes = torch.empty_like(ordered)

@@ -93,7 +93,7 @@ def pass_on(own: Row, error: float, row: Row, count: int) -> None:
 @entry
 def search(
     weight: Array, scale: Array, zero: Array, spread: Array, price: Array, top: int, width: int,
-    low: int, high: int, codes: Array,
+    low: int, high: int, target: Array, codes: Array,
 ) -> None:  # fmt: skip
     """Round rows ``low`` to ``high`` of ``weight``; write their cheapest codes.
 
@@ -109,10 +109,10 @@ def search(
         width: how many prefixes are kept.
         low: the first row.
         high: behind the last.
+        target: ``(high - low, 2 width, C)``, to work in: what each prefix has left to round.
         codes: ``(R, C)`` uint8, in the order of rounding, written.
     """
     rows, n = high - low, weight.shape[1]
-    target = np.empty((rows, 2 * width, n))
     parents, levels = np.empty((rows, n, width), np.int16), np.empty((rows, n, width), np.uint8)
     slot, cost, alive = np.zeros((rows, width), np.int64), np.zeros((rows, width)), np.ones(rows, np.int64)
     center, total, following = np.empty(width), np.empty(width), np.empty(width)

@@ -69,6 +69,7 @@ def visit(field: Row, code: Row, step: Row, low: Row, high: Row, rows: Row, o: i
 def anneal(
     fields: Array, pulls: Array, codes: Array, steps: Array, matrix: Array, diagonal: Array, coupling: Array,
     top: int, temperatures: Array, fall: Array, passed: int, keys: Array, low: int, high: int,
+    scratch: Array,
 ) -> Any:  # fmt: skip
     """Take rows ``low`` to ``high`` through the temperatures ``fall``, or down if there are none; count the moves.
 
@@ -89,9 +90,9 @@ def anneal(
         keys: ``(R,)`` uint64.
         low: the first row.
         high: behind the last.
+        scratch: ``(3, width)`` float32, to work in.
     """
     width, sweeps, moves = fields.shape[1], len(fall), 0
-    scratch = np.empty((3, width), np.float32)
     a, h, own = floats(scratch.ctypes.data), floats(matrix.ctypes.data), floats(diagonal.ctypes.data)
     b, change = at(a, width), at(a, 2 * width)
     for r in range(low, high):

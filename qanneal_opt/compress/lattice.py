@@ -113,6 +113,7 @@ class Lattice:
             moves: int = anneal(
                 fields, pulls[rows], states[rows], steps[rows], self._matrix, self._diagonal, coupling, grid.top,
                 temperatures[rows], fall.astype(np.float32), passed, keys[rows], low, high,
+                np.empty((3, self._matrix.shape[1]), np.float32),
             )  # fmt: skip
             return moves
 

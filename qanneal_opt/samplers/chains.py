@@ -49,6 +49,7 @@ class Chains:
         self.layout, self.temperatures, self.keys = layout, temperatures, keys
         self.given, self.states, self.draws = given, states, draws
         self._kernel = _kernel(ones, word)
+        self._room = 4 * layout.linear.shape[1] + (1 << word)  # of the kernel that needs most
         self.energies = np.full(states.shape[:2], np.inf)
         """Of the states, without offset; infinite where a chain did not come to its end."""
         self.tally = np.zeros(temperatures.shape[1] + 1, np.int64)
@@ -91,7 +92,7 @@ class Chains:
         from qanneal_opt.samplers.kernels_energies import energies
 
         problems = len(self.states)
-        scratch = aligned((4 * self.layout.linear.shape[1],))
+        scratch = aligned((self._room,))
         tally, place, barker = np.zeros_like(self.tally), np.empty(2, np.int64), np.float32(self.draws)
         nothing, uncounted = np.empty((1, 0), np.float32), np.empty(1, np.int64)
         while True:

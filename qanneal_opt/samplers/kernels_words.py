@@ -99,8 +99,7 @@ def anneal_words(
     count, width = linear.shape
     n, sweeps, size = states.shape[2], temperatures.shape[1], 1 << word
     step = floats(scratch.ctypes.data)
-    field, room = at(step, width), np.empty(size, np.float32)
-    energy = floats(room.ctypes.data)
+    field, energy = at(step, width), at(step, 2 * width)
     chain, t = place[0], place[1]
     while chain < end:
         p, r = chain % count, chain // count
