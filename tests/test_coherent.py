@@ -38,10 +38,13 @@ def test_samples_are_the_squares_of_their_sums(places):
     generator = torch.Generator().manual_seed(0)
     x, g = torch.randn(2, 5, places, 3, generator=generator), torch.randn(2, 5, places, 4, generator=generator)
     gram = Gram()
-    add_samples(gram, x, g)
+    for part in (slice(0, 2), slice(2, 5)):
+        add_samples(gram, x[:, part], g[:, part])
     sums = g.mT @ torch.cat([x, torch.ones(2, 5, places, 1)], -1)  # M, (2, 5, 4, 4)
-    expected = (sums.mT @ sums).sum(1)
-    torch.testing.assert_close(gram.moment().float() * g.square().sum((1, 2, 3))[:, None, None], expected)
+    expected = (sums.mT @ sums).sum(1).double() / g.double().square().sum((1, 2, 3))[:, None, None]
+    torch.testing.assert_close(gram.moment(), expected[:, :3, :3], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gram.mean(), expected[:, :3, 3], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gram.constant(), expected[:, 3, 3], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("out_features", [2, 12])
@@ -65,13 +68,15 @@ def test_moments_are_those_of_weight_gradients(out_features):
 
 
 def test_a_constant_input_keeps_the_moment_one():
-    moment = torch.eye(2).double()[None]
-    coherent = torch.tensor([[[4.0, 0.0, 2.0], [0.0, 1.0, 0.0], [2.0, 0.0, 3.0]]]).double()
-    same, mean = mixed(moment, torch.zeros(1, 2).double(), coherent, 0.0)
+    moment, gram = torch.eye(2).double()[None], Gram()
+    add_samples(gram, torch.tensor([[[[1.0, 0.0], [1.0, 0.0], [0.5, 1.0]]]]), torch.tensor([[[[1.0], [0.5], [1.0]]]]))
+    same, mean = mixed(moment, torch.zeros(1, 2).double(), gram, 0.0)
     assert torch.equal(same, moment)
-    half, mean = mixed(moment, torch.zeros(1, 2).double(), coherent, 0.5)
-    torch.testing.assert_close(half, (moment + coherent[:, :2, :2]) / 4)
-    torch.testing.assert_close(mean, torch.tensor([[0.5, 0.0]]).double())
+    half, mean = mixed(moment, torch.zeros(1, 2).double(), gram, 0.5)
+    weight = 2.25 + 2.5**2  # |g|^2 of rows, and of a constant 1
+    coherent = torch.tensor([[[4.0, 2.0], [2.0, 1.0]]]).double()  # M = (2, 1), and 2.5 of a constant 1
+    torch.testing.assert_close(half, (2.25 * moment + coherent) / weight)
+    torch.testing.assert_close(mean, torch.tensor([[5.0, 2.5]]).double() / weight)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

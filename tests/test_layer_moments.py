@@ -60,6 +60,28 @@ def test_sums_of_products(columns):
     assert torch.allclose(other.moment(), gram.moment(), **CLOSE) and other.rows == 100
 
 
+@pytest.mark.parametrize(("precision", "off"), [(torch.float32, 1e-6), (torch.bfloat16, 3e-3)])
+def test_a_mean_far_from_zero_costs_no_digits(precision, off):
+    rows = randn(1, 4000, 8).double() * 0.1
+    gram = Gram(precision)
+    for part in (1000 + rows).split(1000, 1):
+        gram.add(part.float())
+    covariance = gram.moment()[0] - torch.outer(gram.mean()[0], gram.mean()[0])
+    expected = torch.cov((1000 + rows).float().double()[0].T, correction=0)
+    assert float((covariance - expected).abs().max()) < off * float(expected.max())
+    assert torch.allclose(gram.constant(), torch.ones(1).double())
+
+
+def test_products_alone_may_be_rounded():
+    rows, exact, rounded = randn(1, 500, 200), Gram(), Gram(torch.bfloat16)
+    exact.add(rows)
+    rounded.add(rows)
+    torch.testing.assert_close(rounded.moment(), exact.moment(), rtol=0.0, atol=1e-3)
+    assert torch.equal(rounded.mean(), exact.mean())
+    one = torch.full((2, 2), 1 + 2.0**-12)
+    assert float((one @ torch.eye(2))[0, 0]) == 1 + 2.0**-12  # other products are as they were
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_inputs_by_hand_and_shared_where_they_are_the_same_tensor(masked):
     model, batches = seeded(Attention), [randn(3, 5, 4, seed=k) for k in range(3)]

@@ -51,46 +51,49 @@ def _joined(chunks: Iterable[Tensor]) -> Tensor:
 
 
 def add_samples(gram: Gram, x: Tensor, g: Tensor) -> None:
-    r"""Add :math:`\sum M^\top M` of samples, each x with a constant 1 behind it, in units of :math:`\sum |g_t|^2`.
+    r"""Add :math:`\sum M^\top M` of samples, in units of :math:`\sum |g_t|^2`.
 
     Args:
-        gram: of C + 1 columns.
+        gram: of C columns.
         x: ``(G, B, T, C)``: inputs of B samples, for G groups of columns.
         g: ``(G, B, T, R)``: gradients, zero at places that do not count.
 
     >>> gram = Gram()
     >>> x, g = torch.tensor([[[[2.0], [1.0]]]]), torch.tensor([[[[1.0], [1.0]]]])
     >>> add_samples(gram, x, g)
-    >>> gram.moment().round(decimals=3).tolist()  # M = (3, 2), and 2 = 1 + 1
-    [[[4.5, 3.0], [3.0, 2.0]]]
+    >>> [round(float(part), 4) for part in (gram.moment(), gram.mean(), gram.constant())]  # M = 3, or 2 for a 1; 1 + 1
+    [4.5, 3.0, 2.0]
     """
     dtype = torch.promote_types(torch.promote_types(x.dtype, g.dtype), torch.float32)  # two of them under autocast
     x, g = x.to(dtype), g.to(dtype)
-    unit = torch.linalg.vector_norm(g, dim=(2, 3)).double().square().sum(1)
+    weight = torch.linalg.vector_norm(g, dim=(2, 3)).double().square().sum(1)
+    x = gram.differences(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
     if x.shape[2] < g.shape[3]:  # K is small
-        left = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)
-        right = (g @ g.mT) @ left
+        K = g @ g.mT
+        left, right = x, K @ x
+        line, unit = right.sum((1, 2)), K.double().sum((1, 2, 3))
     else:
-        left = right = torch.cat([g.mT @ x, g.sum(2)[..., None]], -1)
-    gram.add(left.flatten(1, 2), right.flatten(1, 2), unit)
+        left = right = g.mT @ x  # M
+        ones = g.sum(2)  # what it is for a constant 1
+        line, unit = (ones[..., None] * right).sum((1, 2)), ones.double().square().sum((1, 2))
+    gram.add_products(left.flatten(1, 2), right.flatten(1, 2), (line, unit, weight))
 
 
-def mixed(moment: Tensor, mean: Tensor, coherent: Tensor, share: float) -> tuple[Tensor, Tensor]:
+def mixed(moment: Tensor, mean: Tensor, coherent: Gram, share: float) -> tuple[Tensor, Tensor]:
     """Both kinds of moments in one, in units of what they say of a constant input of 1.
 
     Args:
         moment: ``(G, C, C)``: of rows.
         mean: ``(G, C)``: of rows.
-        coherent: ``(G, C + 1, C + 1)``: of samples, with the constant behind.
+        coherent: of samples.
         share: of the coherent ones, 0 to 1. At 1 there is no unit where gradients of a sample add up to 0.
 
     Returns:
         A moment and a mean that stand in for those of rows: H - mean mean' is the moment where a bias takes up the
         mean error.
     """
-    square, line, unit = coherent[:, :-1, :-1], coherent[:, :-1, -1], coherent[:, -1, -1]
-    scale = 1 / ((1 - share) + share * unit)  # (G,)
+    scale = 1 / ((1 - share) + share * coherent.constant())  # (G,)
     return (
-        scale[:, None, None] * ((1 - share) * moment + share * square),
-        scale[:, None] * ((1 - share) * mean + share * line),
+        scale[:, None, None] * ((1 - share) * moment + share * coherent.moment()),
+        scale[:, None] * ((1 - share) * mean + share * coherent.mean()),
     )

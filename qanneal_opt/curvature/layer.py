@@ -44,6 +44,7 @@ def layer_moments(
     projections: int = 0,
     coherence: float = 0.0,
     seed: int = 0,
+    precision: torch.dtype = torch.float32,
     weights: dict[str, Tensor] | None = None,
 ) -> dict[str, Moments]:
     r"""Run the model over its batches once, and average what the layers see.
@@ -71,6 +72,8 @@ def layer_moments(
         projections: P; 0 for no G and no backward pass.
         coherence: c, from 0 to less than 1.
         seed: of the signs.
+        precision: ``torch.bfloat16``: a CPU that multiplies such numbers faster may round inputs and gradients, less
+            their first means, before it multiplies them. The model runs as it is.
         weights: run the model with these in place of its own, by their names in the state dict.
 
     Returns:
@@ -80,8 +83,8 @@ def layer_moments(
         ValueError: if there is no batch, something not finite reaches a layer, or G is asked of a model whose outputs
             have no gradient.
     """
-    inputs = _InputMoments(layers)
-    outputs = OutputMoments(feed.model, layers, projections, seed, coherent=coherence > 0)
+    inputs = _InputMoments(layers, precision)
+    outputs = OutputMoments(feed.model, layers, projections, seed, coherent=coherence > 0, precision=precision)
     empty = True
     with evaluating(feed.model), torch.no_grad(), watching(layers, inputs.add):
         for shown in progress(feed, "statistics", total=feed.length):
@@ -105,9 +108,9 @@ class _InputMoments:
     and had the same so far, takes over that one's new sums instead of adding the tensor again.
     """
 
-    def __init__(self, layers: Sequence[Rows]) -> None:
+    def __init__(self, layers: Sequence[Rows], precision: torch.dtype) -> None:
         blank: dict[Hashable, Gram] = {}
-        self.sums = {layer.name: blank.setdefault(layer.key, Gram()) for layer in layers}
+        self.sums = {layer.name: blank.setdefault(layer.key, Gram(precision)) for layer in layers}
         self.order: dict[str, None] = {}  # names, as they were first called
         self.mask: Tensor | None = None
         self._last: tuple[Tensor, Any, Gram, Gram] | None = None  # a tensor, its stamp, the sums before and after it
@@ -145,7 +148,7 @@ def _means(inputs: _InputMoments, outputs: OutputMoments, coherence: float) -> d
         moment, mean = made[gram]
         slope, samples = slopes.moment() if slopes.rows else None, outputs.samples.pop(name)
         if samples.rows and slope is not None and bool(slope.diagonal(dim1=1, dim2=2).any()):
-            moment, mean = mixed(moment, mean, samples.moment(), coherence)
+            moment, mean = mixed(moment, mean, samples, coherence)
         if not bool(moment.isfinite().all()):
             raise ValueError(f"Invalid data: NaN or infinity reaches layer {name!r}; finite activations are needed")
         if slope is not None and not bool(slope.isfinite().all()):

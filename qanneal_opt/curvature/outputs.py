@@ -22,10 +22,19 @@ class OutputMoments:
     """
 
     def __init__(
-        self, model: nn.Module, layers: Sequence[Rows], projections: int, seed: int, *, coherent: bool = False
+        self,
+        model: nn.Module,
+        layers: Sequence[Rows],
+        projections: int,
+        seed: int,
+        *,
+        coherent: bool = False,
+        precision: torch.dtype = torch.float32,
     ) -> None:
-        self.sums = {layer.name: Gram() for layer in layers}
-        self.samples = {layer.name: Gram() for layer in layers}  # of the inputs, sample by sample; if `coherent`
+        self.sums = {layer.name: Gram(precision) for layer in layers}
+        self.samples = {
+            layer.name: Gram(precision) for layer in layers
+        }  # of the inputs, sample by sample; if `coherent`
         self._coherent = coherent
         self._model, self._layers, self._projections = model, layers, projections
         self._generator = torch.Generator().manual_seed(seed)
