@@ -72,6 +72,7 @@ floats = cast_bits(types.int64, _FLOATS, "inttoptr")
 ints = cast_bits(types.int64, _INTS, "inttoptr")
 words = cast_bits(types.int64, _POINTER(types.uint64), "inttoptr")
 doubles = cast_bits(types.int64, _POINTER(types.float64), "inttoptr")
+shorts = cast_bits(types.int64, _POINTER(types.uint16), "inttoptr")
 int32s = cast_bits(types.int64, _POINTER(types.int32), "inttoptr")
 
 

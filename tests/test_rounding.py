@@ -53,11 +53,14 @@ def test_a_refit_never_costs(method):
 
 
 @pytest.mark.parametrize("output", [False, True])
-def test_a_second_annealing_never_costs_and_finds_more(output):
-    problem = layer(48, 64, 5, output=output)
+def test_later_annealings_never_cost_and_often_find_more(output):
     options = {"bits": 3, "sweeps": 20, "refit": False, "damping": 0.0, "output_damping": 0.0}
-    ends = [round_matrix(problem, kronecker_passes=k, **options).objective["final"] for k in (1, 2, 4)]
-    assert ends[0] > ends[1] > ends[2]
+    ends = []
+    for seed in range(4):
+        problem = layer(48, 64, seed, output=output)
+        ends.append([round_matrix(problem, kronecker_passes=k, **options).objective["final"] for k in (1, 2, 4)])
+    assert all(first >= second >= fourth for first, second, fourth in ends)
+    assert sum(first > fourth for first, _, fourth in ends) >= 2
 
 
 @settings(max_examples=40, deadline=None)

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from qanneal_opt.rng import GOLDEN, bits
 from qanneal_opt.samplers.lanes import lowest, noise, shift
 from qanneal_opt.samplers.layout import LANES
-from qanneal_opt.simd import HALF, ONE, ZERO, Float, Row, add, at, entry, fill, floats, scalar, scaled
+from qanneal_opt.simd import HALF, ONE, ZERO, Float, Row, add, at, entry, fill, floats, scalar, scaled, shorts
 
 Array = np.ndarray[Any, Any]
 
@@ -80,7 +80,8 @@ def anneal(
         pulls: ``(R, width)`` float32: H e of each row; what a row has changed is added.
         codes: ``(R, width)`` float32 whole numbers, written.
         steps: ``(R, width)`` float32: the distance of levels; padding 1.
-        matrix: ``(width, width)`` float32: H; padding 0.
+        matrix: ``(width, width)`` bfloat16, as uint16: H; padding 0. Half as many bytes as float32, which come from
+            far where H is wide. A step and its return cancel, so that fields are off by what codes have changed alone.
         diagonal: ``(width,)`` float32: of H; padding, and what must not be moved, huge.
         coupling: ``(R, R)`` float32: G_rk / G_rr; ``(0, 0)`` for rows that do not feel each other.
         top: the highest code.
@@ -93,7 +94,7 @@ def anneal(
         scratch: ``(3, width)`` float32, to work in.
     """
     width, sweeps, moves = fields.shape[1], len(fall), 0
-    a, h, own = floats(scratch.ctypes.data), floats(matrix.ctypes.data), floats(diagonal.ctypes.data)
+    a, h, own = floats(scratch.ctypes.data), shorts(matrix.ctypes.data), floats(diagonal.ctypes.data)
     b, change = at(a, width), at(a, 2 * width)
     for r in range(low, high):
         field, code = at(floats(fields.ctypes.data), r * width), at(floats(codes.ctypes.data), r * width)

@@ -55,7 +55,8 @@ class Lattice:
         self._single = (self.moment / unit).float()
         diagonal = self._single.diagonal()
         still = diagonal <= 1e-9  # what no input reaches is left where it is
-        self._matrix = _padded(torch.nn.functional.pad(self._single, (0, 0, 0, -len(diagonal) % LANES)))
+        square = _padded(torch.nn.functional.pad(self._single, (0, 0, 0, -len(diagonal) % LANES)))
+        self._matrix = torch.from_numpy(square).bfloat16().view(torch.int16).numpy().view(np.uint16)
         self._diagonal = _padded(torch.where(still, float(FAR), diagonal), float(FAR))
 
     def errors(self, codes: Tensor, grid: Grid) -> Tensor:

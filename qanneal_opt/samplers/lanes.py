@@ -29,6 +29,14 @@ def _load(builder: Any, pointer: Any) -> Any:
     return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
 
 
+def _load_bfloat16(builder: Any, pointer: Any) -> Any:
+    """Their bits are the upper halves of those of float32."""
+    halves = ir.VectorType(ir.IntType(16), LANES)
+    bits = builder.load(builder.bitcast(pointer, halves.as_pointer()), align=2)
+    wide = ir.VectorType(ir.IntType(32), LANES)
+    return builder.bitcast(builder.shl(builder.zext(bits, wide), ir.Constant(wide, [16] * LANES)), _VECTOR)
+
+
 def _store(builder: Any, value: Any, pointer: Any) -> None:
     builder.store(value, builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
 
@@ -61,13 +69,15 @@ def _scale(context: Any, row: Any, mask: Any, factor: Any) -> Any:
 
 
 def _add(context: Any, out: Any, weight: Any, row: Any) -> Any:
+    load = _load if row.dtype == types.float32 else _load_bfloat16
+
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         out, weight, row = values
-        product = builder.fmul(_spread(builder, weight), _load(builder, row), flags=_CONTRACT)
+        product = builder.fmul(_spread(builder, weight), load(builder, row), flags=_CONTRACT)
         _store(builder, builder.fadd(_load(builder, out), product, flags=_CONTRACT), out)
         return context.get_dummy_value()
 
-    return types.void(_FLOATS, types.float32, _FLOATS), lower
+    return types.void(_FLOATS, types.float32, row), lower
 
 
 def _lowest(context: Any, mask: Any) -> Any:
@@ -79,7 +89,7 @@ def _lowest(context: Any, mask: Any) -> Any:
 
 below: Any = intrinsic(_below)  # (step, field, cost, limit): mask of step * field + cost < limit
 scale: Any = intrinsic(_scale)  # (row, mask, factor): multiply the lanes in the mask
-add: Any = intrinsic(_add)  # (out, weight, row): out += weight * row
+add: Any = intrinsic(_add)  # (out, weight, row): out += weight * row, of float32 or bfloat16
 lowest: Any = intrinsic(_lowest)  # (mask): its lowest lane; the mask is not 0
 
 HIGH, LOW, BITS = np.uint64(41), np.uint64(18), np.uint64(2**23 - 1)
@@ -109,7 +119,7 @@ def noise(out: Row, width: int, counter: np.uint64, temperature: Float, barker: 
 
 
 @scalar
-def shift(field: Row, weight: Float, row: Row, width: int) -> None:
-    """Add weight * row to the fields."""
+def shift(field: Row, weight: Float, row: Any, width: int) -> None:
+    """Add weight * row, of float32 or (as uint16) bfloat16, to the fields."""
     for k in range(0, width, LANES):
         add(at(field, k), weight, at(row, k))
