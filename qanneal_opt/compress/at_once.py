@@ -40,6 +40,7 @@ def round_at_once(
         spent["statistics"] += time.perf_counter() - start
         start = time.perf_counter()
         called = [layer for layer in portion if layer.name in moments]
+        called.sort(key=_effort, reverse=True)  # no thread is left with a large one at the end
         workers = min(threads, max(1, len(called)))
         own = replace(options, threads=threads // workers)
         jobs = [partial(round_layer, layer, moments[layer.name], own, numbers[layer.name]) for layer in called]
@@ -48,3 +49,9 @@ def round_at_once(
     for result in results:
         result.write(undo)
     return {result.layer.name: result for result in results}
+
+
+def _effort(layer: Layer) -> int:
+    """About proportional to the time of rounding."""
+    rows, columns = layer.matrix().shape
+    return rows * columns * (rows + columns)

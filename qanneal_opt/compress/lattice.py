@@ -103,11 +103,8 @@ class Lattice:
         rows, columns = codes.shape
         error = (grid.decode(codes.cpu()).double() - self.weight).float()
         pulls, states = _padded(error @ self._single), _padded(codes.float())
-        if self._coupling is not None:
-            error = self._coupling @ error  # with what the other rows add
-        energy = ((error @ self._single) * error).sum(1).clamp(min=0.0)  # of each row, the others held
         steps = _padded(grid.spread(columns)[0].cpu(), 1.0)
-        temperatures = (energy / columns).numpy()
+        temperatures = self._units(error) if len(fall) else np.zeros(rows, np.float32)
         keys = np.random.default_rng(seed).integers(2**64, size=rows, dtype=np.uint64)
 
         def work(fields: Array, rows: slice, coupling: Array, fall: Array, passed: int, low: int, high: int) -> int:
@@ -132,6 +129,14 @@ class Lattice:
                 if moves == 0:
                     break
         return torch.from_numpy(states[:, :columns]).to(codes)
+
+    def _units(self, error: Tensor) -> Array:
+        """What each row's temperatures are given in: its energy, the others held, by its degrees of freedom."""
+        if self._coupling is not None:
+            error = self._coupling @ error  # with what the other rows add
+        energy = ((error @ self._single) * error).sum(1).clamp(min=0.0)
+        units: Array = (energy / error.shape[1]).numpy()
+        return units
 
 
 def _padded(rows: Tensor, value: float = 0.0) -> Array:
