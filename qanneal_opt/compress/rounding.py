@@ -103,8 +103,9 @@ def round_matrix(
     grids = [fit_grid(weight, H, bits, weighted=by_error, **kind) for by_error in ranges]
     factor = Factor.of(H, damping=damping)
     # What is gained on eigenvalues that few data left small is not there on others: searched for are codes for more H.
-    sought = H + damping * H.diagonal().mean() * torch.eye(len(H), dtype=H.dtype, device=H.device)
-    grid, babai = gptq_on_best(weight, grids, factor, sought, threads=workers)
+    sought = H.clone()
+    sought.diagonal().add_(factor.damping)
+    grid, babai, _ = gptq_on_best(weight, grids, factor, threads=workers)
     nearest = grid.nearest(weight)
     objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
     loose = "fixed" if symmetric else zero
