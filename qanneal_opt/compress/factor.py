@@ -65,10 +65,10 @@ class Factor:
 def _inverse(lower: Tensor) -> Tensor:
     """The inverse of a lower triangular matrix, by halves: products are faster than substitution."""
     n, half = len(lower), len(lower) // 2
-    result = lower.new_zeros(n, n)
     if n <= _SMALL:
-        result.diagonal().fill_(1.0)
-        return torch.linalg.solve_triangular(lower, result, upper=False, out=result)
+        small: Tensor = torch.linalg.solve_triangular(lower, torch.eye(n).to(lower), upper=False)
+        return small
+    result = lower.new_zeros(n, n)
     first, last = result[:half, :half], result[half:, half:]
     first[:], last[:] = _inverse(lower[:half, :half]), _inverse(lower[half:, half:])
     torch.mm(last, lower[half:, :half] @ first, out=result[half:, :half]).neg_()
