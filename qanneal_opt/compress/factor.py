@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qanneal_opt.floats import all_finite
+
 _SMALL = 96  # a triangular matrix inverted at once
 
 
@@ -42,7 +44,7 @@ class Factor:
             ValueError: H is not finite.
         """
         H = moment.double()
-        if not bool(H.isfinite().all()):
+        if not all_finite(H):
             raise ValueError("Invalid moment: NaN or infinity among its entries; must be finite")
         diagonal = H.diagonal()
         order = torch.argsort(diagonal, descending=True, stable=True) if activation_order else torch.arange(len(H))

@@ -41,10 +41,11 @@ def by_groups(rows: Tensor, H: Tensor, size: int) -> Tensor:
             later[:, g, g] += products[:, high - low : end - low].sum(1)
             if g + 1 < groups:
                 later[:, g, g + 1 :] += group_sums(products[:, end - low :], size)
-    return once + later + later.mT
+    both: Tensor = once + later + later.mT
+    return both
 
 
 def group_sums(rows: Tensor, size: int) -> Tensor:
     """Sums ``(..., G)`` of rows ``(..., C)`` over groups of so many columns, the last one maybe of fewer."""
-    result: Tensor = torch.nn.functional.pad(rows, (0, -rows.shape[-1] % size)).unflatten(-1, (-1, size)).sum(-1)
-    return result
+    padded: Tensor = torch.nn.functional.pad(rows, (0, -rows.shape[-1] % size))
+    return padded.reshape(*rows.shape[:-1], -1, size).sum(-1)

@@ -50,7 +50,7 @@ def refit_grid(
 
 
 def _system(codes: Tensor, target: Tensor, moment: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """M ``(R, 2 G, 2 G)`` and r ``(R, 2 G)``: the error is x' M x - 2 x' r + w' H w, with first scales in x, then offsets."""
+    """M ``(R, 2 G, 2 G)`` and r ``(R, 2 G)``: the error is x' M x - 2 x' r + w' H w, x has scales, then offsets."""
     pulls = group_sums(moment, size)  # (C, G): of a group's ones on each column
     groups, rows = pulls.shape[1], len(codes)
     between = codes.new_empty(rows, groups, groups)
