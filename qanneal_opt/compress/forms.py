@@ -47,5 +47,6 @@ def by_groups(rows: Tensor, H: Tensor, size: int) -> Tensor:
 
 def group_sums(rows: Tensor, size: int) -> Tensor:
     """Sums ``(..., G)`` of rows ``(..., C)`` over groups of so many columns, the last one maybe of fewer."""
-    padded: Tensor = torch.nn.functional.pad(rows, (0, -rows.shape[-1] % size))
-    return padded.reshape(*rows.shape[:-1], -1, size).sum(-1)
+    missing = -rows.shape[-1] % size
+    whole = torch.nn.functional.pad(rows, (0, missing)) if missing else rows  # which would copy it all the same
+    return whole.reshape(*rows.shape[:-1], -1, size).sum(-1)

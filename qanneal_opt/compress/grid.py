@@ -133,23 +133,19 @@ def _fitted(
     if symmetric:
         high = torch.maximum(-low, high)
         low = -high
-    scale, offset = _levels(low, high, bits, symmetric, zero)
-    if not weighted:
-        return scale, offset
-    best = [_error(blocks, price, scale, offset, bits), low, high, scale, offset]
+    best = [torch.full_like(low, torch.inf), low, high]
 
     def attempt(low: Tensor, high: Tensor) -> None:
-        scale, offset = _levels(low, high, bits, symmetric, zero)
-        new = [_error(blocks, price, scale, offset, bits), low, high, scale, offset]
+        new = [_error(blocks, price, *_levels(low, high, bits, symmetric, zero), bits), low, high]
         better = new[0] < best[0]
         best[:] = [torch.where(better, fresh, old) for fresh, old in zip(new, best)]
 
-    for shrink in _SHRINKS:
+    for shrink in _SHRINKS if weighted else ():
         attempt(shrink * low, shrink * high)
-    for nudge in () if symmetric else _NUDGES:
+    for nudge in _NUDGES if weighted and not symmetric else ():
         attempt(nudge * best[1], best[2])
         attempt(best[1], nudge * best[2])
-    return best[3], best[4]
+    return _levels(best[1], best[2], bits, symmetric, zero)
 
 
 def _error(blocks: Tensor, price: Tensor, scale: Tensor, offset: Tensor, bits: int) -> Tensor:
