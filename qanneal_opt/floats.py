@@ -32,6 +32,11 @@ def as_floats(value: Any, name: str) -> Tensor:
     return tensor
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Whether there is no NaN or infinity; a sum that is finite tells it in one pass."""
+    return bool(tensor.sum(dtype=torch.float64).isfinite()) or bool(tensor.isfinite().all())
+
+
 def symmetrised(matrix: Tensor, name: str) -> Tensor:
     """A square ``matrix`` without its asymmetry by rounding; ValueError if there is more than that."""
     transposed = matrix.mT

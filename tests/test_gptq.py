@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from qanneal_opt.compress.beam import beam
 from qanneal_opt.compress.factor import Factor
 from qanneal_opt.compress.gptq import gptq, gptq_on_best
 from qanneal_opt.compress.grid import fit_grid
@@ -11,14 +12,15 @@ from tests.lattices import layer, loop_gptq
 
 @pytest.mark.parametrize("activation_order", [True, False])
 @pytest.mark.parametrize(
-    ("rows", "columns", "bits", "size"), [(70, 96, 3, None), (33, 50, 4, 16), (5, 7, 1, 3), (64, 200, 2, 64)]
+    ("rows", "columns", "bits", "size"),
+    [(70, 96, 3, None), (33, 50, 4, 16), (5, 7, 1, 3), (64, 200, 2, 64), (65, 33, 8, None)],
 )
 def test_every_integer_is_that_of_the_loop(rows, columns, bits, size, activation_order):
     for seed in range(3):
         problem = layer(rows, columns, seed)
         grid = fit_grid(problem.weight, problem.moment, bits, group_size=size)
         factor = Factor.of(problem.moment, damping=0.01, activation_order=activation_order)
-        codes = gptq(problem.weight, grid, factor, threads=2)
+        codes, _ = gptq(problem.weight, grid, factor, threads=2)
         assert torch.equal(codes, loop_gptq(problem.weight, grid, problem.moment, 0.01, activation_order))
         assert problem.objective(grid.decode(codes)) < problem.objective(grid.decode(grid.nearest(problem.weight)))
 
@@ -42,8 +44,24 @@ def test_fewer_samples_than_inputs_and_dead_inputs_have_a_factor(damping):
     factor = Factor.of(H, damping=damping)
     assert bool(factor.spread.isfinite().all()) and bool((factor.price > 0).all())
     grid = fit_grid(problem.weight, H, 4)
-    codes = gptq(problem.weight, grid, factor)
+    codes, _ = gptq(problem.weight, grid, factor)
     assert torch.equal(codes[:, 3], grid.nearest(problem.weight)[:, 3])  # no input reaches it
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "size"), [(70, 130, None), (64, 96, 7), (2, 31, None), (129, 65, 64), (3, 1, None)]
+)
+def test_a_beam_of_width_1_rounds_alike_and_errors_are_those_of_the_codes(rows, columns, size):
+    """Blocks of columns change no bit: the beam passes on each error at once."""
+    for bits in (2, 8):
+        problem = layer(rows, columns, bits)
+        grid, factor = fit_grid(problem.weight, problem.moment, bits, group_size=size), Factor.of(problem.moment)
+        codes, errors = gptq(problem.weight, grid, factor)
+        assert torch.equal(codes, beam(problem.weight, grid, factor, width=1))
+        scale, zero = (part.double() for part in grid.spread(columns))
+        e = (codes - zero) * scale - problem.weight
+        damped = problem.moment + factor.damping * torch.eye(columns, dtype=torch.float64)
+        assert torch.allclose(errors, ((e @ damped) * e).sum(1), rtol=1e-9)
 
 
 @pytest.mark.parametrize("size", [None, 16])
@@ -52,12 +70,9 @@ def test_each_row_gets_the_range_that_serves_it_best(size):
     factor = Factor.of(problem.moment)
     grids = [fit_grid(problem.weight, problem.moment, 2, group_size=size, weighted=w) for w in (True, False)]
 
-    def errors(grid, codes):
-        e = grid.decode(codes).double() - problem.weight
-        return torch.stack([row @ problem.moment @ row for row in e])
-
-    each = torch.stack([errors(grid, gptq(problem.weight, grid, factor)) for grid in grids])
-    grid, codes = gptq_on_best(problem.weight, grids, factor, problem.moment)
-    assert torch.allclose(errors(grid, codes), each.amin(0))
-    assert 0 < int(each.argmin(0).sum()) < 40  # neither serves all
-    assert torch.equal(codes, gptq(problem.weight, grid, factor))
+    each = [gptq(problem.weight, grid, factor)[1] for grid in grids]
+    grid, codes, errors = gptq_on_best(problem.weight, grids, factor)
+    assert torch.equal(errors, torch.minimum(*each))
+    assert 0 < int((each[0] < each[1]).sum()) < 40  # neither serves all
+    again = gptq(problem.weight, grid, factor)
+    assert torch.equal(codes, again[0]) and torch.equal(errors, again[1])

@@ -13,7 +13,7 @@ from tests.lattices import every, layer, values
 def setting(rows, columns, bits, seed, output=False, threads=1):
     problem = layer(rows, columns, seed, output=output)
     grid = fit_grid(problem.weight, problem.moment, bits)
-    codes = gptq(problem.weight, grid, Factor.of(problem.moment))
+    codes, _ = gptq(problem.weight, grid, Factor.of(problem.moment))
     return problem, grid, codes, Lattice(problem.weight, problem.moment, problem.output, threads=threads)
 
 

@@ -67,7 +67,7 @@ from qanneal_opt.compress.lattice import Lattice
 
 problem = layer(40, 200, 0)
 grid = fit_grid(problem.weight, problem.moment, 3)
-codes = gptq(problem.weight, grid, Factor.of(problem.moment), threads=2)
+codes, _ = gptq(problem.weight, grid, Factor.of(problem.moment), threads=2)
 Lattice(problem.weight, problem.moment, threads=2).search(codes, grid, sweeps=3)
 Annealer().sample_arrays(Qubo(torch.ones(24), torch.ones(24, 24) - torch.eye(24), word=8))
 """

@@ -17,7 +17,7 @@ _ROWS = 16  # prefixes worked on together
 
 
 def beam(weight: Tensor, grid: Grid, factor: Factor, *, width: int = 16, threads: int = 1) -> Tensor:
-    """Round each row column by column, the ``width`` cheapest beginnings kept; width 1 is GPTQ.
+    """Round each row column by column, the ``width`` cheapest beginnings kept; with one it is GPTQ.
 
     Args:
         weight: ``(R, C)``, copied to the CPU once.
@@ -36,7 +36,7 @@ def beam(weight: Tensor, grid: Grid, factor: Factor, *, width: int = 16, threads
     rows, scale, zero = (
         part.double().cpu()[:, order].contiguous().numpy() for part in (weight, *grid.spread(weight.shape[1]))
     )
-    spread, price = factor.spread.cpu().contiguous().numpy(), factor.price.cpu().numpy()
+    spread, price = factor.spread.cpu().numpy(), factor.price.cpu().numpy()
     ordered = torch.empty(weight.shape, dtype=torch.uint8)
 
     def run(low: int, high: int) -> None:

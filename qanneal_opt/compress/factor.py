@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qanneal_opt.floats import all_finite
+
+_SMALL = 96  # a triangular matrix inverted at once
+
 
 @dataclass(frozen=True, eq=False)
 class Factor:
@@ -17,13 +21,15 @@ class Factor:
 
     Args:
         order: ``(C,)``: the columns, first to last.
-        spread: ``(C, C)`` float64: row i holds :math:`U_{ij} / U_{ii}`.
+        spread: ``(C, C)`` float64: row i holds :math:`U_{ij} / U_{ii}`; contiguous.
         price: ``(C,)`` float64: :math:`1 / U_{ii}^2`.
+        damping: :math:`\lambda`.
     """
 
     order: Tensor
     spread: Tensor
     price: Tensor
+    damping: float
 
     @classmethod
     def of(cls, moment: Tensor, *, damping: float = 0.01, activation_order: bool = True) -> Factor:
@@ -38,20 +44,34 @@ class Factor:
             ValueError: H is not finite.
         """
         H = moment.double()
-        if not bool(H.isfinite().all()):
+        if not all_finite(H):
             raise ValueError("Invalid moment: NaN or infinity among its entries; must be finite")
         diagonal = H.diagonal()
         order = torch.argsort(diagonal, descending=True, stable=True) if activation_order else torch.arange(len(H))
         damp = damping * float(diagonal.mean())
-        H = H[order][:, order]
+        back = order.flip(0)
+        H = H[back[:, None], back]
         # Rounding leaves H a little indefinite where samples are few: more damping until the factor exists.
-        damp = max(damp, 1e-12 * float(diagonal.max()), 1e-30)
+        damp, added = max(damp, 1e-12 * float(diagonal.max()), 1e-30), 0.0
         while True:
-            damped = H + damp * torch.eye(len(H), dtype=H.dtype, device=H.device)
-            factor, failed = torch.linalg.cholesky_ex(damped)
+            H.diagonal().add_(damp - added)
+            lower, failed = torch.linalg.cholesky_ex(H)
             if not int(failed):
                 break
-            damp *= 10
-        U = torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)
-        own = U.diagonal()
-        return cls(order, U / own[:, None], own**-2)
+            damp, added = 10 * damp, damp
+        # From the last column to the first, H + lambda = L L': U is L's inverse, turned round again.
+        inverse, own = _inverse(lower), lower.diagonal()
+        return cls(order, (inverse * own[:, None]).flip(0, 1).contiguous(), own.flip(0) ** 2, damp)
+
+
+def _inverse(lower: Tensor) -> Tensor:
+    """The inverse of a lower triangular matrix, by halves: products are faster than substitution."""
+    n, half = len(lower), len(lower) // 2
+    if n <= _SMALL:
+        small: Tensor = torch.linalg.solve_triangular(lower, torch.eye(n).to(lower), upper=False)
+        return small
+    result = lower.new_zeros(n, n)
+    first, last = result[:half, :half], result[half:, half:]
+    first[:], last[:] = _inverse(lower[:half, :half]), _inverse(lower[half:, half:])
+    torch.mm(last, lower[half:, :half] @ first, out=result[half:, :half]).neg_()
+    return result

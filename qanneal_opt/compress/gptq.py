@@ -8,36 +8,68 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from qanneal_opt.compress.beam import beam
 from qanneal_opt.compress.factor import Factor
 from qanneal_opt.compress.grid import Grid
+from qanneal_opt.compress.threads import in_threads
 
 __all__ = ["gptq", "gptq_on_best"]
 
+_ROWS = 64  # worked on together
 
-def gptq(weight: Tensor, grid: Grid, factor: Factor, *, threads: int = 1) -> Tensor:
-    """The codes ``(R, C)`` uint8 of ``weight`` rounded by GPTQ; the beam of width 1."""
-    return beam(weight, grid, factor, width=1, threads=threads)
+
+def gptq(weight: Tensor, grid: Grid, factor: Factor, *, threads: int = 1) -> tuple[Tensor, Tensor]:
+    r"""Round each row column by column, in the order of the factor.
+
+    Args:
+        weight: ``(R, C)``, copied to the CPU.
+        grid: what it is rounded to.
+        factor: of the damped H, with the order of the columns.
+        threads: rows run in so many; the result does not depend on it.
+
+    Returns:
+        The codes ``(R, C)`` uint8 and the errors :math:`(v - w)' (H + \lambda) (v - w)` of the rows, ``(R,)`` float64,
+        on the device of ``weight``.
+    """
+    from qanneal_opt.compress.kernels_gptq import BLOCK, search
+
+    rows, columns = weight.shape
+    given, scale, zero, order, spread, price = (
+        part.cpu().contiguous().numpy()
+        for part in (
+            weight.double(), grid.scale.double(), grid.zero.double(), factor.order, factor.spread, factor.price
+        )
+    )  # fmt: skip
+    group = np.arange(columns) // grid.group_size
+    codes, errors = torch.empty(rows, columns, dtype=torch.uint8), torch.empty(rows, dtype=torch.float64)
+
+    def run(low: int, high: int) -> None:
+        target, error = np.zeros((high - low, -(-columns // BLOCK) * BLOCK)), np.empty((high - low, BLOCK))
+        search(
+            given, scale, zero, group, order, spread, price, grid.top, low, high,
+            target, error, np.zeros((BLOCK, BLOCK)), codes.numpy(), errors.numpy(),
+        )  # fmt: skip
+
+    in_threads(run, rows, _ROWS, threads)
+    return codes.to(weight.device), errors.to(weight.device)
 
 
 def gptq_on_best(
-    weight: Tensor, grids: Sequence[Grid], factor: Factor, moment: Tensor, *, threads: int = 1
-) -> tuple[Grid, Tensor]:
-    """For each row the grid of several on which GPTQ's error :math:`(v - w)' H (v - w)` is least; its codes with it.
+    weight: Tensor, grids: Sequence[Grid], factor: Factor, *, threads: int = 1
+) -> tuple[Grid, Tensor, Tensor]:
+    """For each row the grid of several on which GPTQ's error is least; the codes and errors with it.
 
     What is best for nearest codes need not be: errors that are passed on ask for room at the ends of the range.
     """
-    best, *others = ((grid, gptq(weight, grid, factor, threads=threads)) for grid in grids)
-    for other in others:
-        old, new = (_errors(weight, grid, codes, moment) for grid, codes in (best, other))
-        better = new < old
-        best = best[0].patched(other[0], better), torch.where(better[:, None], other[1], best[1])
+    best, *others = ((grid, *gptq(weight, grid, factor, threads=threads)) for grid in grids)
+    for grid, codes, errors in others:
+        better = errors < best[2]
+        best = (
+            best[0].patched(grid, better),
+            torch.where(better[:, None], codes, best[1]),
+            torch.where(better, errors, best[2]),
+        )
     return best
-
-
-def _errors(weight: Tensor, grid: Grid, codes: Tensor, moment: Tensor) -> Tensor:
-    difference = grid.decode(codes).to(moment.dtype) - weight.to(moment.dtype)
-    return ((difference @ moment) * difference).sum(1)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from qanneal_opt.checks import check_int
-from qanneal_opt.floats import shape_of
+from qanneal_opt.floats import all_finite, shape_of
 
 __all__ = ["ZEROS", "Grid", "fit_grid"]
 
 _SHRINKS = tuple(k / 40 for k in range(40, 7, -1))  # of the range from min to max, tried at both ends together
 _NUDGES = (0.85, 0.93, 0.97, 1.03, 1.07, 1.15) * 2  # of what was best, tried at one end and then at the other
+_CACHED = 2**17  # weights worked on together: tried 58 times, out of the cache
 ZEROS = ("integer", "real")
 
 
@@ -54,12 +55,12 @@ class Grid:
     def decode(self, codes: Tensor) -> Tensor:
         """The weights ``(R, C)`` float32 of codes ``(R, C)``."""
         scale, zero = self.spread(codes.shape[1])
-        return (codes.to(torch.float32) - zero) * scale
+        return (codes.to(torch.float32) - zero).mul_(scale)
 
     def nearest(self, weight: Tensor) -> Tensor:
         """The codes ``(R, C)`` uint8 whose weights are nearest to ``weight``."""
         scale, zero = self.spread(weight.shape[1])
-        return (weight.double() / scale + zero).round().clamp(0, self.top).to(torch.uint8)
+        return (weight.double() / scale).add_(zero).round_().clamp_(0, self.top).to(torch.uint8)
 
     def patched(self, other: Grid, rows: Tensor) -> Grid:
         """The same with the scales and zero points of ``other`` in ``rows``, ``(R,)`` bool."""
@@ -107,7 +108,7 @@ def fit_grid(
         raise ValueError(f"Invalid zero: {zero!r}; must be one of {ZEROS}")
     if weight.ndim != 2 or not weight.numel():
         raise ValueError(f"Invalid weight: shape {shape_of(weight)}; must be a matrix with entries")
-    if not bool(weight.isfinite().all()):
+    if not all_finite(weight):
         raise ValueError("Invalid weight: not finite; every entry must be")
     columns = weight.shape[1]
     if moment.shape != (columns, columns):
@@ -118,16 +119,24 @@ def fit_grid(
     size = min(size, columns)
     blocks = _blocks(weight.float(), size)  # (R, G, size)
     price = _blocks(moment.diagonal().clamp(min=0.0)[None].float(), size)  # (1, G, size)
+    pieces = blocks.split(max(1, _CACHED // columns))
+    fitted = [_fitted(piece, price, bits, symmetric, weighted, zero) for piece in pieces]
+    scale, offset = (torch.cat(parts)[..., 0] for parts in zip(*fitted))
+    return Grid(bits, scale, offset, size)
+
+
+def _fitted(
+    blocks: Tensor, price: Tensor, bits: int, symmetric: bool, weighted: bool, zero: str
+) -> tuple[Tensor, Tensor]:
+    """Scales and zero points ``(R, G, 1)`` of groups of weights."""
     low, high = blocks.amin(2, keepdim=True), blocks.amax(2, keepdim=True)  # padding is 0, which is in the range
     if symmetric:
         high = torch.maximum(-low, high)
         low = -high
-    scale, offset = _levels(low, high, bits, symmetric, zero)
-    best = [_error(blocks, price, scale, offset, bits), low, high, scale, offset]
+    best = [torch.full_like(low, torch.inf), low, high]
 
     def attempt(low: Tensor, high: Tensor) -> None:
-        scale, offset = _levels(low, high, bits, symmetric, zero)
-        new = [_error(blocks, price, scale, offset, bits), low, high, scale, offset]
+        new = [_error(blocks, price, *_levels(low, high, bits, symmetric, zero), bits), low, high]
         better = new[0] < best[0]
         best[:] = [torch.where(better, fresh, old) for fresh, old in zip(new, best)]
 
@@ -136,7 +145,7 @@ def fit_grid(
     for nudge in _NUDGES if weighted and not symmetric else ():
         attempt(nudge * best[1], best[2])
         attempt(best[1], nudge * best[2])
-    return Grid(bits, best[3][..., 0], best[4][..., 0], size)
+    return _levels(best[1], best[2], bits, symmetric, zero)
 
 
 def _error(blocks: Tensor, price: Tensor, scale: Tensor, offset: Tensor, bits: int) -> Tensor:

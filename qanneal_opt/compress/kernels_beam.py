@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from qanneal_opt.compress.kernels_gptq import nearest, pass_on
 from qanneal_opt.simd import Row, at, doubles, entry, scalar
 
 Array = np.ndarray[Any, Any]
@@ -15,7 +16,7 @@ Array = np.ndarray[Any, Any]
 @scalar
 def nth_nearest(center: float, rank: int, top: int) -> int:
     """Give the code, 0 to top, that is nearest to ``center`` but for ``rank`` others."""
-    code = int(min(max(round(center), 0.0), float(top)))
+    code = nearest(center, top)
     below, above = code, code + 1  # those not yet passed: downwards and upwards
     for _ in range(rank + 1):
         if below >= 0 and (above > top or center - below <= above - center):
@@ -81,13 +82,6 @@ def passed_on(new: Row, old: Row, error: float, row: Row, count: int) -> None:
     """Write old - error * row, for rows that do not overlap."""
     for j in range(count):
         new[j] = old[j] - error * row[j]
-
-
-@scalar
-def pass_on(own: Row, error: float, row: Row, count: int) -> None:
-    """Subtract error * row."""
-    for j in range(count):
-        own[j] -= error * row[j]
 
 
 @entry

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qanneal_opt.compress.forms import quadratic
 from qanneal_opt.compress.grid import Grid
 from qanneal_opt.compress.threads import in_threads
 from qanneal_opt.samplers.layout import LANES
@@ -62,8 +63,9 @@ class Lattice:
     def errors(self, codes: Tensor, grid: Grid) -> Tensor:
         """What rows contribute to f, ``(R,)`` float64; their sum is f."""
         difference = grid.decode(codes.cpu()).double() - self.weight
-        pull = difference @ self.moment
-        return ((pull if self.output is None else self.output @ pull) * difference).sum(1)
+        if self.output is None:
+            return quadratic(difference, self.moment)
+        return (self.output @ difference @ self.moment * difference).sum(1)
 
     def search(self, codes: Tensor, grid: Grid, *, sweeps: int, hot: float = 2.0, seed: int = 0) -> Tensor:
         """Anneal from the start ``codes``, then descend; 0 sweeps are coordinate descent.

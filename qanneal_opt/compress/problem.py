@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from qanneal_opt.compress.forms import quadratic
 from qanneal_opt.compress.grid import Grid
-from qanneal_opt.floats import shape_of
+from qanneal_opt.floats import all_finite, shape_of
 
 __all__ = ["Problem", "Rounded"]
 
@@ -38,21 +40,23 @@ class Problem:
             value = getattr(self, name)
             if value is not None and value.shape != shape:
                 raise ValueError(f"Invalid {name}: shape {shape_of(value)}; must be {shape}")
-            if value is not None and not bool(value.isfinite().all()):
+            if value is not None and not all_finite(value):
                 raise ValueError(f"Invalid {name}: NaN or infinity among its entries; must be finite")
 
+    @cached_property
     def centred(self) -> Tensor:
         """H of the objective, float64: centred if there is a mean."""
         H = self.moment.double()
-        return H if self.mean is None else H - torch.outer(self.mean.double(), self.mean.double())
+        return H if self.mean is None else torch.addr(H, self.mean.double(), self.mean.double(), alpha=-1)
 
     def objective(self, value: Tensor) -> float:
         """The value of f at weights ``(R, C)``."""
         difference = value.double() - self.weight.double()
-        pull = difference @ self.centred()
-        if self.output is not None:
-            pull = self.output.double() @ pull
-        return max(float((pull * difference).sum()), 0.0)  # H that inputs without variance leave is rounding errors
+        if self.output is None:
+            total = quadratic(difference, self.centred).sum()
+        else:
+            total = (self.output.double() @ difference @ self.centred * difference).sum()
+        return max(float(total), 0.0)  # H that inputs without variance leave is rounding errors
 
 
 @dataclass(frozen=True, eq=False)

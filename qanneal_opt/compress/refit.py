@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qanneal_opt.compress.forms import by_groups, group_sums
 from qanneal_opt.compress.grid import Grid
 
 __all__ = ["refit_grid"]
@@ -15,7 +16,9 @@ _NUMBERS = 2**24  # of the systems solved at a time
 _RIDGE = 1e-9  # of a system's mean diagonal: groups may be empty, or all of one code
 
 
-def refit_grid(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, *, zero: str = "integer") -> Grid:
+def refit_grid(
+    weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, *, zero: str = "integer", target: Tensor | None = None
+) -> Grid:
     r"""The grid with the least :math:`(v - w)' H (v - w)` of each row, :math:`v_c = s_g q_c + o_g`, the codes held.
 
     A row's scales and offsets are one linear system. Groups that would be turned over keep theirs, and rows that
@@ -28,6 +31,7 @@ def refit_grid(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, *, zer
         grid: of the codes.
         moment: ``(C, C)``: H.
         zero: ``"real"``; ``"integer"``: zero points are rounded and the scales fitted again; ``"fixed"``: they stay.
+        target: ``(R, C)``: W H in float64, where it is at hand.
 
     >>> weight, grid = torch.tensor([[0.0, 1.1, 2.2]]), Grid(2, torch.tensor([[1.0]]), torch.tensor([[0.0]]), 3)
     >>> refit_grid(weight, grid.nearest(weight), grid, torch.eye(3)).scale
@@ -36,60 +40,70 @@ def refit_grid(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, *, zer
     count = max(1, _NUMBERS // (4 * grid.scale.shape[1] ** 2))
     pieces = [slice(low, low + count) for low in range(0, len(weight), count)]
     H = moment.double()
-    fitted = [_refitted(weight[part].double(), codes[part].double(), grid.rows(part), H, zero) for part in pieces]
+    target = weight.double() @ H if target is None else target
+    fitted = [
+        _refitted(grid.rows(part), *_system(codes[part].double(), target[part], H, grid.group_size), zero)
+        for part in pieces
+    ]
     scale, offset = (torch.cat([getattr(piece, name) for piece in fitted]) for name in ("scale", "zero"))
     return Grid(grid.bits, scale, offset, grid.group_size)
 
 
-def _refitted(weight: Tensor, codes: Tensor, grid: Grid, moment: Tensor, zero: str) -> Grid:
-    scale, offset, size = grid.scale.double(), grid.zero.double(), grid.group_size
-    target = weight @ moment
+def _system(codes: Tensor, target: Tensor, moment: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """M ``(R, 2 G, 2 G)`` and r ``(R, 2 G)``: the error is x' M x - 2 x' r + w' H w, x has scales, then offsets."""
+    pulls = group_sums(moment, size)  # (C, G): of a group's ones on each column
+    groups, rows = pulls.shape[1], len(codes)
+    between = codes.new_empty(rows, groups, groups)
+    for g in range(groups):
+        part = slice(g * size, (g + 1) * size)
+        between[:, g] = codes[:, part] @ pulls[part]
+    ones = group_sums(pulls.T, size).expand(rows, -1, -1)
+    matrix = torch.cat([torch.cat([by_groups(codes, moment, size), between], 2), torch.cat([between.mT, ones], 2)], 1)
+    return matrix, torch.cat([group_sums(codes * target, size), group_sums(target, size)], 1)
+
+
+def _refitted(grid: Grid, matrix: Tensor, right: Tensor, zero: str) -> Grid:
+    scale, offset = grid.scale.double(), grid.zero.double()
+    groups = scale.shape[1]
+    old = _coefficients(grid)
     if zero == "real":
-        start = torch.cat([scale, -scale * offset], 1)
-        scale, shift = _fitted(torch.stack([codes, torch.ones_like(codes)]), start, target, moment, size).chunk(2, 1)
+        scale, shift = _solved(matrix, right, old, groups).chunk(2, 1)
         offset = -shift / scale
     else:
         if zero == "integer":
-            offset = _refitted(weight, codes, grid, moment, "real").zero.double().round().clamp(0, grid.top)
-        shifted = codes - offset.repeat_interleave(size, 1)[:, : codes.shape[1]]
-        scale = _fitted(shifted[None], scale, target, moment, size)
-    found = Grid(grid.bits, scale.float(), offset.float(), size)
-    errors = [g.decode(codes).double() - weight for g in (grid, found)]
-    old, new = (((e @ moment) * e).sum(1, keepdim=True) for e in errors)
-    scale, offset = (torch.where(new < old, getattr(found, n), getattr(grid, n)) for n in ("scale", "zero"))
-    return Grid(grid.bits, scale, offset, size)
+            offset = _refitted(grid, matrix, right, "real").zero.double().round().clamp(0, grid.top)
+        cross = matrix[:, :groups, groups:] * offset[:, None, :]  # of codes and of ones times the zero points
+        ones = matrix[:, groups:, groups:] * offset[:, None, :] * offset[:, :, None]
+        own = matrix[:, :groups, :groups] - cross - cross.mT + ones
+        scale = _solved(own, right[:, :groups] - offset * right[:, groups:], scale, groups)
+    found = Grid(grid.bits, scale.float(), offset.float(), grid.group_size)
+    # The difference of two errors, either of which would be lost in w' H w.
+    step = _coefficients(found) - old
+    gain = (step * (2 * (right - _times(matrix, old)) - _times(matrix, step))).sum(1)
+    return grid.patched(found, gain > 0)
 
 
-def _fitted(features: Tensor, start: Tensor, target: Tensor, moment: Tensor, size: int) -> Tensor:
-    """Coefficients ``(R, k G)`` of ``features`` ``(k, R, C)``, a group at a time; the scales come first.
+def _coefficients(grid: Grid) -> Tensor:
+    scale = grid.scale.double()
+    return torch.cat([scale, -scale * grid.zero.double()], 1)
 
-    Args:
-        features: what the coefficients multiply.
-        start: ``(R, k G)``: the old ones.
-        target: ``(R, C)``: the weights times H.
-        moment: H.
-        size: columns a group.
-    """
-    count, rows, columns = features.shape
-    groups = -(-columns // size)
 
-    def gathered(pull: Tensor) -> Tensor:  # (R, C) to (R, k G): sums over each group's columns
-        products = torch.nn.functional.pad(features * pull, (0, groups * size - columns))
-        sums: Tensor = products.unflatten(2, (groups, size)).sum(3)
-        return sums.transpose(0, 1).reshape(rows, count * groups)
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    return (matrix @ x[..., None])[..., 0]
 
-    parts = [slice(low, low + size) for low in range(0, columns, size)]
-    matrix = torch.stack([gathered(feature[:, part] @ moment[part]) for feature in features for part in parts], 1)
+
+def _solved(matrix: Tensor, right: Tensor, start: Tensor, groups: int) -> Tensor:
+    """Coefficients ``(R, k G)``, the scales first, that solve the system but for a ridge towards the old ones."""
     ridge = _RIDGE * matrix.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp(min=1e-30)
-    matrix.diagonal(dim1=1, dim2=2).add_(ridge)
-    right = gathered(target) + ridge * start
+    matrix = matrix + torch.diag_embed(ridge.expand_as(start))
+    right = right + ridge * start
     free = torch.ones_like(right, dtype=torch.bool)
     for _ in range(_TRIES):
         held = torch.where(free, 0.0, start)
         system = torch.where(free[:, :, None] & free[:, None, :], matrix, torch.diag_embed((~free).double()))
-        x = torch.linalg.solve(system, torch.where(free, right - (matrix @ held[..., None])[..., 0], start))
+        x: Tensor = torch.linalg.solve(system, torch.where(free, right - _times(matrix, held), start))
         bad = ~(x[:, :groups] > _SMALLEST * start[:, :groups])
         if not bool(bad.any()):
             break
-        free &= ~bad.repeat(1, count)
+        free &= ~bad.repeat(1, start.shape[1] // groups)
     return torch.where(free, x, start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import cache
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ def round_matrix(
         if not 0 <= number < math.inf:
             raise ValueError(f"Invalid {name}: {number}; a finite number from 0 is needed")
     workers = torch.get_num_threads() if threads is None else threads
-    weight, H = problem.weight.double(), problem.centred()
+    weight, H = problem.weight.double(), problem.centred
     G = None if problem.output is None else _damped(problem.output.double(), output_damping)
     # A level at 0 is worth more than a range that fits: inputs may be large where weights are next to nothing.
     begin = zero if symmetric else "integer"
@@ -103,11 +104,13 @@ def round_matrix(
     grids = [fit_grid(weight, H, bits, weighted=by_error, **kind) for by_error in ranges]
     factor = Factor.of(H, damping=damping)
     # What is gained on eigenvalues that few data left small is not there on others: searched for are codes for more H.
-    sought = H + damping * H.diagonal().mean() * torch.eye(len(H), dtype=H.dtype, device=H.device)
-    grid, babai = gptq_on_best(weight, grids, factor, sought, threads=workers)
+    sought = H.clone()
+    sought.diagonal().add_(factor.damping)
+    grid, babai, _ = gptq_on_best(weight, grids, factor, threads=workers)
     nearest = grid.nearest(weight)
-    objective = {name: problem.objective(grid.decode(c)) for name, c in (("rtn", nearest), ("gptq", babai))}
+    ends = {"rtn": (nearest, grid), "gptq": (babai, grid)}
     loose = "fixed" if symmetric else zero
+    target = weight @ sought if refit else None
     codes = nearest if method == "rtn" else babai
     if method in ("cd", "anneal"):
         lattice = Lattice(weight, sought, G, threads=workers)
@@ -116,17 +119,18 @@ def round_matrix(
         for turn, (visits, hot) in enumerate(falls):
             codes = lattice.search(codes, grid, sweeps=visits if method == "anneal" else 0, hot=hot, seed=seed + turn)
             if refit:
-                grid = refit_grid(weight, codes, grid, sought, zero=loose)
+                grid = refit_grid(weight, codes, grid, sought, zero=loose, target=target)
     else:
         if method == "beam":
             codes = beam(weight, grid, factor, width=beam_width, threads=workers)
         if refit:
-            grid = refit_grid(weight, codes, grid, sought, zero=loose)
-    rounded = grid.decode(codes)
-    objective["final"] = problem.objective(rounded)
+            grid = refit_grid(weight, codes, grid, sought, zero=loose, target=target)
+    ends["final"] = codes, grid
+    error = cache(lambda codes, grid: problem.objective(grid.decode(codes)))  # one end may be another
+    objective = {name: error(*end) for name, end in ends.items()}
     shift = None
     if problem.mean is not None:
-        shift = ((weight - rounded.double()) @ problem.mean.double()).float()
+        shift = ((weight - grid.decode(codes).double()) @ problem.mean.double()).float()
     note = "G is zero, rounded by H alone" if G is None and problem.output is not None else ""
     return Rounded(codes, grid, shift, objective, time.perf_counter() - begun, note)
 
