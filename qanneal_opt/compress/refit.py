@@ -41,17 +41,28 @@ def refit_grid(
     pieces = [slice(low, low + count) for low in range(0, len(weight), count)]
     H = moment.double()
     target = weight.double() @ H if target is None else target
+    pulls = group_sums(H, grid.group_size)
     fitted = [
-        _refitted(grid.rows(part), *_system(codes[part].double(), target[part], H, grid.group_size), zero)
+        _refitted(grid.rows(part), *_system(codes[part].double(), target[part], H, pulls, grid.group_size), zero)
         for part in pieces
     ]
     scale, offset = (torch.cat([getattr(piece, name) for piece in fitted]) for name in ("scale", "zero"))
     return Grid(grid.bits, scale, offset, grid.group_size)
 
 
-def _system(codes: Tensor, target: Tensor, moment: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """M ``(R, 2 G, 2 G)`` and r ``(R, 2 G)``: the error is x' M x - 2 x' r + w' H w, x has scales, then offsets."""
-    pulls = group_sums(moment, size)  # (C, G): of a group's ones on each column
+def _system(codes: Tensor, target: Tensor, moment: Tensor, pulls: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """M and r of each row: its error is x' M x - 2 x' r + w' H w, first the scales in x and then the offsets.
+
+    Args:
+        codes: ``(R, C)`` float64.
+        target: ``(R, C)``: W H.
+        moment: ``(C, C)``: H.
+        pulls: ``(C, G)``: H times the ones of each group.
+        size: columns a group.
+
+    Returns:
+        M ``(R, 2 G, 2 G)`` and r ``(R, 2 G)``.
+    """
     groups, rows = pulls.shape[1], len(codes)
     between = codes.new_empty(rows, groups, groups)
     for g in range(groups):
