@@ -19,7 +19,7 @@ from benchmarks.quantize.subjects import SUBJECTS, Subject
 from qanneal_opt.compress import at_once
 from qanneal_opt.compress.layers import Layer, find_layers
 from qanneal_opt.curvature.feed import Feed
-from qanneal_opt.curvature.layer import Moments
+from qanneal_opt.curvature.layer import Moments, layer_moments
 
 Record = dict[str, Any]
 WIDTHS: dict[str, dict[str, Any]] = {
@@ -49,7 +49,7 @@ def shared_statistics() -> Iterator[Callable[[], float]]:
         else:
             found, spent = known[key]
             seconds += spent
-        return found
+        return dict(found)  # which the caller empties as it goes on
 
     def spared() -> float:
         nonlocal seconds
@@ -63,14 +63,10 @@ def shared_statistics() -> Iterator[Callable[[], float]]:
         at_once.layer_moments = collect
 
 
-def moments(subject: Subject, batches: Sequence[Any], draw: int) -> dict[str, Moments]:
-    """Second moments of what the layers of the original get from some batches, as `quantize` asks for those without G.
-
-    It finds them where it would look for them, so that statistics that are shared are found here too.
-    """
+def moments(subject: Subject, batches: Sequence[Any]) -> dict[str, Moments]:
+    """Second moments of what the layers of the original get from some batches, in full precision."""
     model = subject.make()
-    feed, layers = Feed(model, batches), find_layers(model)[0]
-    return at_once.layer_moments(feed, layers, projections=0, coherence=0.0, seed=draw)
+    return layer_moments(Feed(model, batches), find_layers(model)[0])
 
 
 def layer_errors(rounded: nn.Module, original: nn.Module, seen: dict[str, Moments]) -> list[float]:
@@ -117,9 +113,9 @@ def run(
         for calibration, (data, unseen) in subject.calibrations.items():
             if calibrations is not None and calibration not in calibrations:
                 continue
-            seen = {"unseen": moments(subject, unseen, draw)}
+            seen = {"unseen": moments(subject, unseen)}
             with nullcontext(lambda: 0.0) if alone else shared_statistics() as spared:
-                seen["calibration"] = moments(subject, data, draw)
+                seen["calibration"] = moments(subject, data)
                 for width, contender in product(widths, names):
                     model = subject.make()
                     with clocked() as cost:

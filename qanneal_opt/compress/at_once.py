@@ -16,7 +16,7 @@ from qanneal_opt.compress.options import Options
 from qanneal_opt.compress.threads import side_by_side
 from qanneal_opt.compress.undo import Undo
 from qanneal_opt.curvature.feed import Feed
-from qanneal_opt.curvature.layer import layer_moments
+from qanneal_opt.curvature.layer import Moments, layer_moments
 from qanneal_opt.terminal import progress
 
 
@@ -43,12 +43,17 @@ def round_at_once(
         called.sort(key=_effort, reverse=True)  # no thread is left with a large one at the end
         workers = min(threads, max(1, len(called)))
         own = replace(options, threads=threads // workers)
-        jobs = [partial(round_layer, layer, moments[layer.name], own, numbers[layer.name]) for layer in called]
+        jobs = [partial(_round, layer, moments, own, numbers[layer.name]) for layer in called]
         results += progress(side_by_side(jobs, workers), "rounding", total=len(jobs))
         spent["rounding"] += time.perf_counter() - start
     for result in results:
         result.write(undo)
     return {result.layer.name: result for result in results}
+
+
+def _round(layer: Layer, moments: dict[str, Moments], options: Options, number: int) -> Result:
+    """Round a layer, whose moments nobody needs afterwards."""
+    return round_layer(layer, moments.pop(layer.name), options, number)
 
 
 def _effort(layer: Layer) -> int:

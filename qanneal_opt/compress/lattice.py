@@ -67,8 +67,10 @@ class Lattice:
             return quadratic(difference, self.moment)
         return (self.output @ difference @ self.moment * difference).sum(1)
 
-    def search(self, codes: Tensor, grid: Grid, *, sweeps: int, hot: float = 2.0, seed: int = 0) -> Tensor:
-        """Anneal from the start ``codes``, then descend; 0 sweeps are coordinate descent.
+    def search(
+        self, codes: Tensor, grid: Grid, *, sweeps: int, hot: float = 2.0, seed: int = 0, settled: bool = False
+    ) -> Tensor:
+        """Descend from the start ``codes``, anneal, and descend again; 0 sweeps are coordinate descent.
 
         At temperature T the error of d degrees of freedom is about d T / 2, so T falls geometrically from ``hot`` to
         0.4 times the start's error / d: the entries of H say little about it where H is ill-conditioned. What comes
@@ -80,9 +82,11 @@ class Lattice:
             sweeps: visits of every weight at a falling temperature.
             hot: the first temperature; at 2 the start's error is that of equilibrium.
             seed: any integer from 0.
+            settled: the codes are the end of a search on nearly this grid: annealing begins at once.
         """
-        rest = np.empty(0)
-        best = self._better(self._run(codes, grid, rest, seed), grid, (codes, self.errors(codes, grid)))
+        rest, best = np.empty(0), (codes, self.errors(codes, grid))
+        if not (settled and sweeps):
+            best = self._better(self._run(codes, grid, rest, seed), grid, best)
         if sweeps:
             fall = hot * (_COLD / hot) ** (np.arange(sweeps) / max(sweeps - 1, 1))
             left = self._run(best[0], grid, fall, seed)

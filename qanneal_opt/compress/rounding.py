@@ -117,7 +117,8 @@ def round_matrix(
         # A refit moves levels little under their codes: annealings after the first have less to find.
         falls = [(sweeps, 2.0), *[(sweeps // 2, 1.0)] * (kronecker_passes - 1)]
         for turn, (visits, hot) in enumerate(falls):
-            codes = lattice.search(codes, grid, sweeps=visits if method == "anneal" else 0, hot=hot, seed=seed + turn)
+            visits = visits if method == "anneal" else 0
+            codes = lattice.search(codes, grid, sweeps=visits, hot=hot, seed=seed + turn, settled=turn > 0)
             if refit:
                 grid = refit_grid(weight, codes, grid, sought, zero=loose, target=target)
     else:

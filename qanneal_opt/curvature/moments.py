@@ -12,6 +12,8 @@ from torch import Tensor
 
 _BLOCK = 128  # columns multiplied at a time: of the square only the blocks on and above the diagonal are computed
 
+_CHUNK = 512  # rows
+
 
 class Gram:
     r"""Running sums over rows x of :math:`x x^\top`, of x, and of 1, for several groups of columns at once.
@@ -20,7 +22,8 @@ class Gram:
     computed in the rows' precision, float32 at least, and summed in float64.
 
     Args:
-        precision: ``torch.bfloat16``: a CPU that multiplies such numbers faster may round the differences to it.
+        precision: ``torch.bfloat16``: a CPU that multiplies such numbers faster may round the differences to it, where
+            there are hundreds.
 
     >>> gram = Gram()
     >>> gram.add(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]))
@@ -66,9 +69,13 @@ class Gram:
         square = self._square
         if groups == 1:  # products of a batch of matrices are slower
             left, right, square = left[0], right[0], square[0]
-        with _products_in(self._precision):
-            for at in range(0, columns, _BLOCK):
-                square[..., at : at + _BLOCK, at:] += left[..., at : at + _BLOCK].mT @ right[..., at:]
+        # Fast products are compiled for each number of rows: what fills no chunk is multiplied in full.
+        whole = count - count % _CHUNK
+        for part, precision in ((slice(whole), self._precision), (slice(whole, count), torch.float32)):
+            x, y = left[..., part, :], right[..., part, :]
+            with _products_in(precision):
+                for at in range(0, columns if x.shape[-2] else 0, _BLOCK):
+                    square[..., at : at + _BLOCK, at:] += x[..., at : at + _BLOCK].mT @ y[..., at:]
         self.rows += count
 
     def copy(self) -> Gram:
