@@ -17,6 +17,7 @@ from benchmarks.measurement import show
 from benchmarks.quantize import minilm, text
 from benchmarks.quantize.run import WIDTHS
 from benchmarks.rows import Row, markdown
+from qanneal_opt.compress import at_once
 from qanneal_opt.compress.grid import Grid
 from qanneal_opt.compress.layers import find_layers
 from qanneal_opt.curvature.feed import Feed
@@ -54,7 +55,7 @@ def compare(widths: Sequence[str], draw: int) -> Iterator[Row]:
     batches = minilm.batches(text.corpus().calibration(draw))
     original = minilm.SentenceEncoder()
     layers, _ = find_layers(original)
-    seen = layer_moments(Feed(original, batches), layers)
+    seen = layer_moments(Feed(original, batches), layers, precision=at_once.PRECISION)
     for width in widths:
         rounded = qa.quantize(minilm.SentenceEncoder(), batches, **WIDTHS[width], method="gptq").rounded
         for layer in layers:

@@ -19,6 +19,8 @@ from qanneal_opt.curvature.feed import Feed
 from qanneal_opt.curvature.layer import Moments, layer_moments
 from qanneal_opt.terminal import progress
 
+PRECISION = torch.bfloat16  # of products in second moments: how data were drawn moves these by more
+
 
 def round_at_once(
     feed: Feed, layers: Sequence[Layer], options: Options, undo: Undo, spent: dict[str, float]
@@ -35,7 +37,7 @@ def round_at_once(
             projections=options.projections,
             coherence=options.coherence,
             seed=options.seed,
-            precision=torch.bfloat16,  # data say less about the moments than its digits
+            precision=PRECISION,
         )
         spent["statistics"] += time.perf_counter() - start
         start = time.perf_counter()
