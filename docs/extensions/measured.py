@@ -17,7 +17,7 @@ from sphinx.util import logging
 
 from benchmarks import harness, mixed_table, overlap, overview, report, share, wrong_temperature
 from benchmarks.prune import table as pruning
-from benchmarks.quantize import beam
+from benchmarks.quantize import beam, reference
 from benchmarks.quantize import table as quantize
 from benchmarks.rows import markdown, read
 from benchmarks.solvers import table as solvers
@@ -32,6 +32,7 @@ MEASUREMENTS: dict[str, tuple[Callable[..., str], Path]] = {
     "prune": (pruning.tables, harness.RESULTS / "prune.jsonl"),
     "quantize": (quantize.tables, harness.RESULTS / "quantize.jsonl"),
     "quantize_beam": (beam.table, beam.OUTPUT),
+    "quantize_reference": (reference.table, reference.OUTPUT),
     "share": (share.table, share.OUTPUT),
     "solvers": (solvers.tables, harness.RESULTS / "solvers.jsonl"),
     "throughput": (throughput.table, throughput.OUTPUT),
