@@ -74,7 +74,8 @@ class Lattice:
 
         At temperature T the error of d degrees of freedom is about d T / 2, so T falls geometrically from ``hot`` to
         0.4 times the start's error / d: the entries of H say little about it where H is ill-conditioned. What comes
-        back is no worse than coordinate descent from the same start, in f, and row by row where no row feels another.
+        back is no worse than coordinate descent from the same start, in f, and row by row where no row feels another;
+        if ``settled``, no worse than the start.
 
         Args:
             codes: ``(R, C)`` uint8.

@@ -56,8 +56,8 @@ def quantize(
               q_{rc} \in \{0, \dots, 2^{bits} - 1\}
 
     with H the second moment of the layer's inputs and G that of the gradients at its outputs
-    (:func:`qanneal_opt.curvature.layer_moments`, its products in bfloat16 where a CPU is faster at these); one scale s
-    and zero point z a row, or a row's group of columns.
+    (:func:`qanneal_opt.curvature.layer_moments`, its products in bfloat16 where a CPU is faster at these, if not
+    ``sequential``); one scale s and zero point z a row, or a row's group of columns.
     Layers are rounded independently of each other, or one after the other with ``sequential``. A model is rounded
     wholly or, on any error or interruption, left as it was. It runs in eval mode meanwhile; modes, random numbers,
     hooks and gradients are as before afterwards. What cannot be rounded is left alone, and listed in the report.

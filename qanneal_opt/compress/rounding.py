@@ -48,9 +48,9 @@ def round_matrix(
 
     ``"rtn"`` takes the nearest codes and ``"gptq"`` one column after the other; ``"beam"`` keeps the ``beam_width``
     cheapest beginnings of each row instead of one. ``"cd"`` goes from GPTQ's codes down to where no single step
-    of a weight lowers f, as far as a few visits of each row take it where G couples rows; on a grid,
-    ``"anneal"`` ends no higher than that. Grids are refitted afterwards, which either may profit from more. The first
-    three do not see G.
+    of a weight lowers f, as far as a few visits of each row take it where G couples rows; on the first
+    grid ``"anneal"`` ends no higher than that. Grids are refitted afterwards, which either may profit from more. The
+    first three do not see G.
 
     Args:
         problem: the matrix, and what its error costs.
@@ -115,9 +115,9 @@ def round_matrix(
     if method in ("cd", "anneal"):
         lattice = Lattice(weight, sought, G, threads=workers)
         # A refit moves levels little under their codes: annealings after the first have less to find.
-        falls = [(sweeps, 2.0), *[(sweeps // 2, 1.0)] * (kronecker_passes - 1)]
+        most = sweeps if method == "anneal" else 0
+        falls = [(most, 2.0), *[(most // 2, 1.0)] * (kronecker_passes - 1)]
         for turn, (visits, hot) in enumerate(falls):
-            visits = visits if method == "anneal" else 0
             codes = lattice.search(codes, grid, sweeps=visits, hot=hot, seed=seed + turn, settled=turn > 0)
             if refit:
                 grid = refit_grid(weight, codes, grid, sought, zero=loose, target=target)

@@ -32,9 +32,8 @@ class OutputMoments:
         precision: torch.dtype = torch.float32,
     ) -> None:
         self.sums = {layer.name: Gram(precision) for layer in layers}
-        self.samples = {
-            layer.name: Gram(precision) for layer in layers
-        }  # of the inputs, sample by sample; if `coherent`
+        # Of the inputs, sample by sample; if `coherent`.
+        self.samples = {layer.name: Gram(precision) for layer in layers}
         self._coherent = coherent
         self._model, self._layers, self._projections = model, layers, projections
         self._generator = torch.Generator().manual_seed(seed)
